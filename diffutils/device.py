@@ -1,0 +1,48 @@
+"""Where to compute: a GPU where there is one, unless the environment says otherwise.
+
+Two environment variables, read at each call:
+
+- ``DIFFUTILS_DEVICE`` names the device to use ("cpu", "cuda", "cuda:1", "mps");
+- ``DIFFUTILS_REQUIRE_CUDA=1`` makes the absence of a CUDA device an error, so that a GPU test cannot pass on a CPU.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+
+def default_device() -> torch.device:
+    """Return the device to compute on: ``DIFFUTILS_DEVICE`` if set, else CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        RuntimeError: if ``DIFFUTILS_REQUIRE_CUDA=1`` and the device would not be a CUDA device.
+        ValueError: if ``DIFFUTILS_DEVICE`` names a device that torch does not know or this machine does not have.
+    """
+    named = os.environ.get("DIFFUTILS_DEVICE")
+    if named:
+        device = _parse(named)
+    elif torch.cuda.is_available():
+        device = torch.device("cuda")
+    elif torch.backends.mps.is_available():
+        device = torch.device("mps")
+    else:
+        device = torch.device("cpu")
+    if os.environ.get("DIFFUTILS_REQUIRE_CUDA") == "1" and device.type != "cuda":
+        raise RuntimeError(f"DIFFUTILS_REQUIRE_CUDA=1 but the device is {device}: no CUDA device was found or chosen")
+    return device
+
+
+def _parse(named: str) -> torch.device:
+    try:
+        device = torch.device(named)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"DIFFUTILS_DEVICE must name a device of this machine, got {named!r}: {error}") from None
+    return device
+
+
+def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a ``torch.Generator`` on ``device``, seeded with ``seed``."""
+    return torch.Generator(device=device).manual_seed(seed)
