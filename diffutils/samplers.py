@@ -1,0 +1,179 @@
+"""Samplers: walk the chain backwards from noise to data (home chapter: 5, the reverse process).
+
+The reverse chain starts at x_T ~ N(0, I) and draws x_{t-1} from
+
+    p_theta(x_{t-1} | x_t) = N(mu_theta(x_t, t), sigma_t^2 I),
+
+where mu_theta is the mean of the posterior q(x_{t-1} | x_t, x_0) with the denoiser's guess of x_0 put in the place of
+x_0, and sigma_t^2 is a variance: ``beta_t`` or ``beta_tilde_t`` (Ho et al. 2020, section 3.2). The last step, t = 1,
+returns the mean and adds no noise.
+
+A denoiser is any callable of (x_t, t) with an attribute ``prediction`` that says what it returns: "eps", "x0", "v" or
+"score". A trained network and the exact denoiser of a Gaussian mixture are used alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from diffutils.process import convert, posterior
+from diffutils.schedule import Schedule
+from diffutils.validation import check_choice, check_float, check_int, require
+
+VARIANCES = ("beta", "beta_tilde")
+
+Denoiser = Callable[[Tensor, "int | Tensor"], Tensor]
+
+
+def reverse_variance(schedule: Schedule, variance: str | Tensor) -> Tensor:
+    """Return sigma_t^2, the variance of every reverse step, as a float64 CPU table of length T + 1.
+
+    Args:
+        schedule: the noise schedule.
+        variance: "beta", "beta_tilde", or a table of length T + 1 of variances of your own.
+
+    Raises:
+        ValueError: if ``variance`` is another name, or a table of another length or with negative or NaN entries.
+
+    Source: Ho et al. 2020 (arXiv:2006.11239), section 3.2: both are statements about sigma_t^2, not sigma_t.
+    """
+    if isinstance(variance, Tensor):
+        shape = tuple(variance.shape)
+        require(shape == (schedule.T + 1,), "variance.shape", shape, f"({schedule.T + 1},), one entry per time 0..T")
+        table = variance.detach().cpu().to(torch.float64)
+        require(bool((table >= 0).all()), "variance", table.min().item(), "at least 0 everywhere")
+        return table
+    return getattr(schedule, check_choice("variance", variance, VARIANCES))
+
+
+def predict_x0(denoiser: Denoiser, schedule: Schedule, x_t: Tensor, t: int | Tensor) -> Tensor:
+    """Call the denoiser at step ``t`` of ``schedule`` and return its guess of x_0, of the shape of ``x_t``.
+
+    The denoiser is given ``schedule.timesteps[t]``, so that a network trained on a long schedule can be used on a
+    respaced one.
+
+    Raises:
+        ValueError: if the denoiser does not say what it predicts.
+    """
+    time = schedule.timesteps.to(t.device)[t] if isinstance(t, Tensor) else int(schedule.timesteps[t])
+    return convert(schedule, denoiser(x_t, time), x_t, t, prediction_of(denoiser), "x0")
+
+
+def prediction_of(denoiser: Denoiser) -> str:
+    """Return what the denoiser predicts; raise ``ValueError`` if it has no attribute ``prediction``."""
+    name = getattr(denoiser, "prediction", None)
+    require(name is not None, "denoiser", denoiser, "a callable with an attribute `prediction`")
+    return name
+
+
+def ancestral_step(
+    schedule: Schedule,
+    x_t: Tensor,
+    t: int,
+    x0_hat: Tensor,
+    *,
+    variance: str | Tensor = "beta_tilde",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw x_{t-1} from N(mu, sigma_t^2 I), mu the posterior mean with ``x0_hat`` in the place of x_0.
+
+    Args:
+        schedule: the noise schedule.
+        x_t: (B, ...) the state at step t.
+        t: the step, 1..T; at t = 1 the mean is returned and no noise is drawn.
+        x0_hat: the guess of x_0, of the shape of ``x_t``.
+        variance: "beta", "beta_tilde" or a table of length T + 1.
+        generator: source of the noise; None is torch's default.
+
+    Raises:
+        ValueError: if t is not in 1..T or ``variance`` is not as above.
+
+    Source: Ho et al. 2020 (arXiv:2006.11239), equation (7) for the mean and algorithm 2.
+    """
+    t = check_int("t", t, 1, schedule.T)
+    table = reverse_variance(schedule, variance)
+    mean, _ = posterior(schedule, x0_hat, x_t, t)
+    if t == 1:
+        return mean
+    noise = _normal(x_t.shape, x_t.device, x_t.dtype, generator)
+    return mean + schedule.gather(table.sqrt(), t, x_t) * noise
+
+
+@torch.no_grad()
+def ancestral(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    shape: Sequence[int] | None = None,
+    *,
+    variance: str | Tensor = "beta_tilde",
+    clip: tuple[float, float] | None = None,
+    x_T: Tensor | None = None,
+    trajectory: bool = False,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Sample the reverse chain from t = T to t = 0.
+
+    Args:
+        denoiser: callable of (x_t, t) with an attribute ``prediction``; t is the int ``schedule.timesteps[t]``.
+        schedule: the noise schedule, possibly respaced.
+        shape: (B, ...) of the samples; not needed where ``x_T`` is given.
+        variance: "beta", "beta_tilde" or a table of length T + 1 of sigma_t^2.
+        clip: (low, high) to which the guess of x_0 is clipped; the mean is then computed from the clipped guess.
+            For data with known bounds only (images), never for unbounded points.
+        x_T: (B, ...) the state to start from; None draws it from N(0, I).
+        trajectory: return every state instead of the last.
+        generator: source of all noise; None is torch's default.
+        device: where to sample when ``x_T`` is not given; None is the denoiser's own device, else the CPU.
+
+    Returns:
+        (B, ...) samples, or with ``trajectory`` (T + 1, B, ...) in which entry t is x_t and entry 0 the samples.
+
+    Raises:
+        ValueError: if neither or both of shape and x_T are given, or an argument is out of range.
+
+    Source: Ho et al. 2020 (arXiv:2006.11239), algorithm 2.
+    """
+    x = _start(denoiser, shape, x_T, generator, device)
+    if clip is not None:
+        low, high = _check_clip(clip)
+    states = x.new_empty((schedule.T + 1, *x.shape)) if trajectory else None
+    if trajectory:
+        states[schedule.T] = x
+    for t in range(schedule.T, 0, -1):
+        x0_hat = predict_x0(denoiser, schedule, x, t)
+        if clip is not None:
+            x0_hat = x0_hat.clamp(low, high)
+        x = ancestral_step(schedule, x, t, x0_hat, variance=variance, generator=generator)
+        if trajectory:
+            states[t - 1] = x
+    return states if trajectory else x
+
+
+def _check_clip(clip: tuple[float, float]) -> tuple[float, float]:
+    require(isinstance(clip, Sequence) and len(clip) == 2, "clip", clip, "a pair (low, high)")
+    low, high = check_float("clip[0]", clip[0]), check_float("clip[1]", clip[1])
+    require(low < high, "clip", clip, "a pair with low < high")
+    return low, high
+
+
+def _start(denoiser, shape, x_T, generator, device) -> Tensor:
+    require((shape is None) != (x_T is None), "shape", shape, "given where x_T is not, and only there")
+    if x_T is not None:
+        require(isinstance(x_T, Tensor) and x_T.is_floating_point(), "x_T", type(x_T).__name__, "a float tensor")
+        return x_T
+    sizes = tuple(check_int("shape", size, 1) for size in shape)
+    parameter = next(denoiser.parameters(), None) if isinstance(denoiser, torch.nn.Module) else None
+    dtype = torch.get_default_dtype() if parameter is None else parameter.dtype
+    if device is None:
+        device = torch.device("cpu") if parameter is None else parameter.device
+    return _normal(sizes, device, dtype, generator)
+
+
+def _normal(shape, device, dtype, generator) -> Tensor:
+    # A generator lives on one device; drawing there and moving serves data on any other.
+    source = device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=source, dtype=dtype).to(device)
