@@ -1,0 +1,145 @@
+"""One look for every figure of the book, and alternative text for each.
+
+A figure is shown with ``show(fig, alt)``; the text says what the figure shows to a reader who cannot see it. Colours
+are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which stay distinct for colour-blind readers; each has a
+fixed meaning through the book (``DATA``, ``NOISE``, ``MODEL``, ``EXACT``).
+
+``diffutils.diagrams`` draws the two schematic figures of the article.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Protocol, Sequence
+
+import matplotlib.pyplot as plt
+import torch
+from IPython.display import Image, display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from diffutils.validation import check_data, check_int, require
+
+DATA = "#0072B2"
+NOISE = "#7F7F7F"
+MODEL = "#D55E00"
+EXACT = "#009E73"
+PALETTE = (DATA, MODEL, EXACT, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+_DPI = 100
+_ZOOM = 2  # pictures hold twice the pixels they are shown at, so that they stay sharp on dense screens
+
+_STYLE = {
+    "figure.dpi": _DPI,
+    "figure.figsize": (6.4, 3.4),
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "white",
+    "axes.prop_cycle": plt.cycler(color=PALETTE),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "font.size": 11,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "image.cmap": "viridis",
+}
+
+
+class HasLogProb(Protocol):
+    """Anything with a log-density: ``log_prob(x)`` takes (B, 2) and returns (B,)."""
+
+    def log_prob(self, x: Tensor) -> Tensor: ...
+
+
+def use_style() -> None:
+    """Apply the book's style to every figure drawn from now on."""
+    plt.rcParams.update(_STYLE)
+
+
+def show(fig: Figure, alt: str) -> None:
+    """Display a figure with its alternative text, then close it.
+
+    Args:
+        fig: the figure.
+        alt: what the figure shows, in at least 30 characters: axes, curves, what one sees.
+
+    Raises:
+        ValueError: if ``alt`` is shorter than that.
+    """
+    require(isinstance(alt, str) and len(alt) >= 30, "alt", alt, "a description of at least 30 characters")
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=_DPI * _ZOOM)
+    width = round(fig.get_figwidth() * _DPI)
+    plt.close(fig)
+    display(Image(data=buffer.getvalue(), format="png", width=width, alt=alt))
+
+
+def scatter(ax: Axes, points: Tensor, *, color: str = DATA, limit: float | None = 2.5, size: float = 2.0) -> None:
+    """Draw points of shape (N, 2) on square axes from -limit to limit (None leaves the axes as they are)."""
+    check_data("points", points, dim=2)
+    x, y = points.detach().float().cpu().numpy().T
+    ax.scatter(x, y, s=size, c=color, alpha=0.5, linewidths=0, rasterized=True)
+    _square(ax, limit)
+
+
+def density(ax: Axes, distribution: HasLogProb, *, limit: float = 2.5, resolution: int = 200) -> None:
+    """Shade exp(log_prob) of a distribution over the square from -limit to limit."""
+    check_int("resolution", resolution, 2)
+    axis = torch.linspace(-limit, limit, resolution)
+    grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)
+    values = distribution.log_prob(grid).exp().reshape(resolution, resolution)
+    extent = (-limit, limit, -limit, limit)
+    ax.imshow(values.detach().cpu().numpy(), origin="lower", extent=extent, cmap="Blues", interpolation="bilinear")
+    _square(ax, limit)
+
+
+def _square(ax: Axes, limit: float | None) -> None:
+    ax.set_aspect("equal")
+    ax.set(xticks=[], yticks=[])
+    if limit is not None:
+        ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
+    for spine in ax.spines.values():
+        spine.set(visible=True, color="#BBBBBB")
+
+
+def panels(count: int, *, columns: int | None = None, width: float = 7.2) -> tuple[Figure, list[Axes]]:
+    """Return a figure of ``count`` square panels in rows of ``columns`` (all in one row by default)."""
+    columns = check_int("columns", columns or count, 1)
+    rows = math.ceil(check_int("count", count, 1) / columns)
+    side = width / columns
+    fig, axes = plt.subplots(rows, columns, figsize=(width, side * rows + 0.3 * rows), squeeze=False)
+    flat = list(axes.flat)
+    for unused in flat[count:]:
+        unused.remove()
+    return fig, flat[:count]
+
+
+def image_grid(
+    images: Tensor, *, columns: int = 10, titles: Sequence[str] | None = None, width: float = 6.4
+) -> Figure:
+    """Return a figure of grey images.
+
+    Args:
+        images: (N, 1, H, W) with values in [-1, 1]; values outside are clipped for display.
+        columns: images in a row.
+        titles: one short text for each image, drawn above it.
+        width: of the figure, in inches.
+    """
+    check_data("images", images, min_ndim=4)
+    require(images.shape[1] == 1, "images.shape", tuple(images.shape), "(N, 1, H, W): grey images")
+    count = len(images)
+    require(titles is None or len(titles) == count, "titles", titles, f"None or {count} texts, one for each image")
+    columns = min(check_int("columns", columns, 1), count)
+    rows = math.ceil(count / columns)
+    height = width * rows / columns * (1.25 if titles else 1.0)
+    fig, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="none")
+    fig.subplots_adjust(left=0.005, right=0.995, bottom=0.005, top=0.9 if titles else 0.995, wspace=0.06, hspace=0.06)
+    for index, ax in enumerate(axes.flat):
+        ax.axis("off")
+        if index < count:
+            ax.imshow(images[index, 0].detach().float().cpu().clamp(-1, 1).numpy(), cmap="gray", vmin=-1, vmax=1)
+            if titles:
+                ax.set_title(titles[index], fontsize=9, pad=3)
+    return fig

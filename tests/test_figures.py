@@ -1,0 +1,106 @@
+"""Figures carry their description, and refuse to be drawn from what they cannot show."""
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from diffutils import diagrams, figures
+
+ALT = "A straight line rises from the lower left corner to the upper right one."
+
+
+class Shown:
+    """Stands in for IPython's display and keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.images = []
+
+    def __call__(self, image) -> None:
+        self.images.append(image)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    recorder = Shown()
+    monkeypatch.setattr(figures, "display", recorder)
+    return recorder
+
+
+def test_show_displays_a_picture_with_its_text_and_closes_the_figure(shown):
+    fig, ax = plt.subplots(figsize=(4, 3))
+    ax.plot([0, 1])
+    figures.show(fig, ALT)
+    (image,) = shown.images
+    data, metadata = image._repr_mimebundle_()
+    assert metadata["image/png"]["alt"] == ALT
+    assert metadata["image/png"]["width"] == 400
+    assert not plt.fignum_exists(fig.number)
+
+
+@pytest.mark.parametrize("alt", ["", "A figure.", None])
+def test_show_refuses_a_missing_or_short_text(shown, alt):
+    fig = plt.figure()
+    with pytest.raises(ValueError, match="alt must be a description of at least 30 characters"):
+        figures.show(fig, alt)
+    assert not shown.images
+    plt.close(fig)
+
+
+def test_density_is_largest_where_the_distribution_is():
+    class Corner:
+        def log_prob(self, x):
+            return -10 * (x - torch.tensor([1.0, -1.0])).square().sum(dim=1)
+
+    fig, (ax,) = figures.panels(1)
+    figures.density(ax, Corner(), limit=2.0, resolution=41)
+    pixels = ax.images[0].get_array()
+    row, column = divmod(int(pixels.argmax()), 41)
+    assert (row, column) == (10, 30)  # rows grow with y, columns with x, both from -2 in steps of 0.1
+    plt.close(fig)
+
+
+def test_panels_and_image_grid_lay_out_what_they_were_asked_for():
+    fig, axes = figures.panels(5, columns=3)
+    assert len(axes) == len(fig.axes) == 5
+    grid = figures.image_grid(torch.zeros(7, 1, 4, 4), columns=3, titles=list("abcdefg"))
+    drawn = [ax for ax in grid.axes if ax.images]
+    assert [ax.get_title() for ax in drawn] == list("abcdefg")
+    plt.close("all")
+
+
+def test_image_grid_clips_to_the_range_of_images():
+    fig = figures.image_grid(torch.tensor([-3.0, 3.0, 0.5, 0.0]).reshape(1, 1, 2, 2))
+    assert fig.axes[0].images[0].get_array().tolist() == [[-1.0, 1.0], [0.5, 0.0]]
+    plt.close(fig)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(4, 3, 8, 8), "grey images"),
+        (torch.zeros(4, 8, 8), "at least 4 axes"),
+        (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), "floating-point"),
+        (torch.full((1, 1, 2, 2), float("nan")), "4 NaN or infinite"),
+    ],
+)
+def test_image_grid_refuses_what_is_no_grey_image(images, message):
+    with pytest.raises(ValueError, match=message):
+        figures.image_grid(images)
+
+
+def test_the_markov_chain_has_a_panel_a_cloud_and_arrows_both_ways():
+    clouds = [torch.randn(50, 2, generator=torch.Generator().manual_seed(i)) for i in range(4)]
+    fig = diagrams.markov_chain(clouds, ["x_0", "x_{t-1}", "x_t", "x_T"])
+    canvas, *panels = fig.axes
+    assert len(panels) == 4
+    assert len(canvas.patches) == 2 * 3
+    plt.close(fig)
+    with pytest.raises(ValueError, match="labels must be a sequence of 4 labels"):
+        diagrams.markov_chain(clouds, ["x_0"])
+
+
+def test_the_four_families_are_all_named():
+    fig = diagrams.four_families()
+    names = [ax.texts[0].get_text() for ax in fig.axes]
+    assert names == ["GAN", "VAE", "Flow", "Diffusion"]
+    plt.close(fig)

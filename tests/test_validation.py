@@ -1,0 +1,55 @@
+"""Errors name the argument, its value and the allowed range."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from diffutils.validation import check_choice, check_data, check_float, check_int
+
+
+@pytest.mark.parametrize("value", [1, 5, np.int64(3), torch.tensor(2)])
+def test_check_int_takes_whole_numbers(value):
+    assert check_int("steps", value, 1, 5) == int(value)
+
+
+@pytest.mark.parametrize("value", [0, 6, 2.0, "3", True, None])
+def test_check_int_refuses_the_rest(value):
+    with pytest.raises(ValueError, match=r"steps must be an integer in 1\.\.5, got"):
+        check_int("steps", value, 1, 5)
+
+
+def test_check_float_is_strict_unless_told_otherwise():
+    assert check_float("beta", 0.5, 0, 1) == 0.5
+    assert check_float("eta", 1, 0, 1, inclusive=True) == 1.0
+    for value in (0.0, 1.0, -0.1, math.nan, math.inf, "much", None):
+        with pytest.raises(ValueError, match=r"beta must be a finite number in \(0, 1\), got"):
+            check_float("beta", value, 0, 1)
+
+
+def test_check_choice_lists_the_choices():
+    assert check_choice("variance", "beta", ("beta", "beta_tilde")) == "beta"
+    with pytest.raises(ValueError, match="variance must be one of 'beta', 'beta_tilde', got 'sigma'"):
+        check_choice("variance", "sigma", ("beta", "beta_tilde"))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([[1.0, 2.0]], "x0 must be a torch.Tensor, got 'list'"),
+        (torch.zeros(3, 2, dtype=torch.int64), "x0.dtype must be a floating-point dtype"),
+        (torch.zeros(3), r"x0.shape must be a shape of at least 2 axes, got \(3,\)"),
+        (torch.zeros(0, 2), "x0.shape must be a shape with no empty axis"),
+        (torch.zeros(4, 3), "x0.shape must be a shape whose last axis has length 2"),
+        (torch.tensor([[0.0, math.nan]]), "x0 must be finite everywhere, got '1 NaN or infinite values'"),
+    ],
+)
+def test_check_data_names_what_is_wrong(value, message):
+    with pytest.raises(ValueError, match=message):
+        check_data("x0", value, dim=2)
+
+
+def test_check_data_returns_good_data_untouched():
+    data = torch.zeros(3, 2)
+    assert check_data("x0", data, dim=2) is data
