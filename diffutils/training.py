@@ -12,9 +12,11 @@ Home chapter: the reverse process (chapters/05_reverse_process.md).
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from dataclasses import dataclass
+from typing import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -151,7 +153,7 @@ def train(
                 bar.set_postfix(loss=f"{losses[checked : step + 1].mean().item():.4f}", refresh=False)
                 checked = step + 1
     if averaged is not None:
-        model.load_state_dict(averaged.module.state_dict())
+        _restore(model, list(_tensors(averaged.module)))
     model.eval()
     return TrainingRecord(losses.cpu(), time.perf_counter() - start, steps)
 
@@ -173,12 +175,24 @@ def _clip(parameters: list[nn.Parameter], clip_norm: float | None) -> Tensor:
     return nn.utils.clip_grad_norm_(parameters, math.inf if clip_norm is None else clip_norm)
 
 
-def _snapshot(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    return itertools.chain(model.parameters(), model.buffers())
+
+
+def _snapshot(model: nn.Module) -> list[Tensor]:
+    return [value.detach().clone() for value in _tensors(model)]
+
+
+@torch.no_grad()
+def _restore(model: nn.Module, values: list[Tensor]) -> None:
+    for mine, value in zip(_tensors(model), values, strict=True):
+        # an average of counters means nothing: integer buffers stay as they are
+        if mine.is_floating_point():
+            mine.copy_(value)
 
 
 def _check_block(
-    model: nn.Module, losses: Tensor, norms: Tensor, start: int, stop: int, good: dict[str, Tensor]
+    model: nn.Module, losses: Tensor, norms: Tensor, start: int, stop: int, good: list[Tensor]
 ) -> None:
     """Raise ``TrainingError`` if a loss or gradient of steps start..stop-1 (0-based) was not finite."""
     bad_loss = ~torch.isfinite(losses[start:stop])
@@ -186,7 +200,7 @@ def _check_block(
     if not bool(bad.any()):
         return
     first = int(bad.int().argmax())
-    model.load_state_dict(good)
+    _restore(model, good)
     what = "loss" if bool(bad_loss[first]) else "gradient"
     held = f"after step {start}" if start else "before training"
     raise TrainingError(
