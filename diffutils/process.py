@@ -1,0 +1,206 @@
+r"""The forward process: data into noise, one step at a time, all at once, and one step back when x_0 is known.
+
+    one step      q(x_t | x_{t-1}) = N(sqrt(alpha_t) x_{t-1}, beta_t I)
+    closed form   q(x_t | x_0)     = N(sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I)
+    posterior     q(x_{t-1} | x_t, x_0) = N(mean, beta_tilde_t I), with
+                  mean = [sqrt(alpha_bar_{t-1}) beta_t x_0 + sqrt(alpha_t) (1 - alpha_bar_{t-1}) x_t] / (1 - alpha_bar_t)
+
+Given x_t, four quantities say the same thing about it, and ``convert`` turns each into any other:
+
+    eps     the noise in    x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps
+    x0      the clean data in that equation
+    v       sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0
+    score   -eps / sqrt(1 - alpha_bar_t), the gradient of log q(x_t | x_0) with respect to x_t
+
+Home chapters: the forward process (02) for the step and the chain; closed-form sampling (04) for the rest.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffutils.schedule import Schedule
+from diffutils.validation import check_choice, check_data, check_int, require
+
+PREDICTIONS = ("eps", "x0", "v", "score")
+
+
+def draw_noise(like: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Return standard normal noise of the shape, dtype and device of ``like``.
+
+    It is drawn on the generator's device and then moved, so that a CPU generator serves data on any device.
+
+    Raises:
+        ValueError: if ``generator`` is neither None nor a ``torch.Generator``.
+    """
+    allowed = generator is None or isinstance(generator, torch.Generator)
+    require(allowed, "generator", type(generator).__name__, "a torch.Generator or None")
+    device = like.device if generator is None else generator.device
+    return torch.randn(like.shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+
+
+def forward_step(
+    schedule: Schedule,
+    x_prev: Tensor,
+    t: int | Tensor,
+    *,
+    noise: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return a sample of q(x_t | x_{t-1}): one step of the chain.
+
+    Args:
+        schedule: the variances.
+        x_prev: x_{t-1}, (B, ...), floating point.
+        t: the time arrived at, in 1..T: one for all, or an integer tensor (B,).
+        noise: standard normal noise of the shape of ``x_prev``; drawn when None.
+        generator: where the noise is drawn from.
+
+    Raises:
+        ValueError: if the data, the noise or t is unfit.
+
+    Source: Ho et al. 2020, eq. 2.
+    """
+    _check_inputs(x_prev=x_prev, noise=noise)
+    keep = schedule.gather(schedule.alpha, t, x_prev, minimum=1).sqrt()
+    spread = schedule.gather(schedule.beta, t, x_prev, minimum=1).sqrt()
+    if noise is None:
+        noise = draw_noise(x_prev, generator=generator)
+    return keep * x_prev + spread * noise
+
+
+def forward_chain(
+    schedule: Schedule, x0: Tensor, *, steps: int | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """Return the path x_0, x_1, ..., x_steps of the chain, (steps + 1, B, ...), starting with ``x0`` itself.
+
+    Args:
+        schedule: the variances.
+        x0: the data, (B, ...), floating point.
+        steps: how many steps to take, in 0..T; T when None.
+        generator: where the noise is drawn from.
+
+    Raises:
+        ValueError: if the data or ``steps`` is unfit.
+
+    Source: Ho et al. 2020, eq. 2.
+    """
+    _check_inputs(x0=x0)
+    steps = schedule.T if steps is None else check_int("steps", steps, 0, schedule.T)
+    path = [x0]
+    for t in range(1, steps + 1):
+        path.append(forward_step(schedule, path[-1], t, generator=generator))
+    return torch.stack(path)
+
+
+def diffuse(
+    schedule: Schedule,
+    x0: Tensor,
+    t: int | Tensor,
+    *,
+    noise: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return a sample of q(x_t | x_0) in one jump: sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps.
+
+    Args:
+        schedule: the variances.
+        x0: the data, (B, ...), floating point.
+        t: the time, in 0..T: one for all, or an integer tensor (B,). At t = 0 the result is ``x0``.
+        noise: eps, standard normal noise of the shape of ``x0``; drawn when None.
+        generator: where the noise is drawn from.
+
+    Raises:
+        ValueError: if the data, the noise or t is unfit.
+
+    Source: Ho et al. 2020, eq. 4.
+    """
+    _check_inputs(x0=x0, noise=noise)
+    signal = schedule.gather(schedule.sqrt_alpha_bar, t, x0)
+    spread = schedule.gather(schedule.sqrt_one_minus_alpha_bar, t, x0)
+    if noise is None:
+        noise = draw_noise(x0, generator=generator)
+    return signal * x0 + spread * noise
+
+
+def posterior(schedule: Schedule, x0: Tensor, x_t: Tensor, t: int | Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of the Gaussian q(x_{t-1} | x_t, x_0).
+
+    Args:
+        schedule: the variances.
+        x0: the data, (B, ...), floating point.
+        x_t: the noisy data, the shape of ``x0``.
+        t: the time of ``x_t``, in 1..T: one for all, or an integer tensor (B,).
+
+    Returns:
+        The mean, of the shape of ``x0``, and the variance beta_tilde_t (not its root), shaped to broadcast against
+        it. At t = 1 the mean is ``x0`` and the variance exactly 0: do not take its logarithm.
+
+    Raises:
+        ValueError: if the data or t is unfit.
+
+    Source: Ho et al. 2020, eqs. 6 and 7.
+    """
+    _check_inputs(x0=x0, x_t=x_t)
+    weight_x0 = schedule.gather(schedule.posterior_x0, t, x0, minimum=1)
+    weight_xt = schedule.gather(schedule.posterior_xt, t, x0, minimum=1)
+    return weight_x0 * x0 + weight_xt * x_t, schedule.gather(schedule.beta_tilde, t, x0, minimum=1)
+
+
+def convert(schedule: Schedule, value: Tensor, x_t: Tensor, t: int | Tensor, source: str, target: str) -> Tensor:
+    """Return what ``value``, a ``source`` of x_t, is as a ``target``; both are among ``PREDICTIONS``.
+
+    The conversion is exact at every t. Rounding is magnified where the question is ill-posed: an error in eps becomes
+    one sqrt((1 - alpha_bar) / alpha_bar) times as large in x0, so at the end of a schedule x0 from eps has few digits.
+
+    Args:
+        schedule: the variances.
+        value: the quantity to convert, the shape of ``x_t``.
+        x_t: the noisy data, (B, ...), floating point.
+        t: the time of ``x_t``, in 1..T: one for all, or an integer tensor (B,). At t = 0 there is no noise to speak of.
+        source: what ``value`` is: "eps", "x0", "v" or "score".
+        target: what to return, one of the same names.
+
+    Raises:
+        ValueError: if a name, the data or t is unfit.
+
+    Source: Ho et al. 2020, eq. 9 and section 3.2; Salimans and Ho 2022, section 4, for v.
+    """
+    check_choice("source", source, PREDICTIONS)
+    check_choice("target", target, PREDICTIONS)
+    _check_inputs(value=value, x_t=x_t)
+    a = schedule.gather(schedule.sqrt_alpha_bar, t, x_t, minimum=1)
+    s = schedule.gather(schedule.sqrt_one_minus_alpha_bar, t, x_t, minimum=1)
+    if source == target:
+        return value
+    if source == "score":
+        value, source = -s * value, "eps"
+    if target == "score":
+        return -_convert_plain(value, x_t, a, s, source, "eps") / s
+    return _convert_plain(value, x_t, a, s, source, target)
+
+
+def _convert_plain(value: Tensor, x_t: Tensor, a: Tensor, s: Tensor, source: str, target: str) -> Tensor:
+    # (x_t, v) is (x_0, eps) rotated by an angle whose cosine is a and sine is s: hence one formula per pair, each
+    # free of differences that a^2 + s^2 = 1 has already made.
+    if source == target:
+        return value
+    if source == "eps":
+        return (x_t - s * value) / a if target == "x0" else (value - s * x_t) / a
+    if source == "x0":
+        return (x_t - a * value) / s if target == "eps" else (a * x_t - value) / s
+    return a * x_t - s * value if target == "x0" else s * x_t + a * value
+
+
+def _check_inputs(**tensors: Tensor | None) -> None:
+    (first, reference), *_ = tensors.items()
+    check_data(first, reference, min_ndim=1)
+    for name, value in tensors.items():
+        if value is None or value is reference:
+            continue
+        check_data(name, value, min_ndim=1)
+        same = (value.shape, value.dtype, value.device) == (reference.shape, reference.dtype, reference.device)
+        found = f"{tuple(value.shape)}, {value.dtype}, {value.device}"
+        wanted = f"{tuple(reference.shape)}, {reference.dtype}, {reference.device}"
+        require(same, name, found, f"of the shape, dtype and device of {first}: {wanted}")
