@@ -144,7 +144,10 @@ class MLP(nn.Module):
         self.dim = check_int("dim", dim, 1)
         check_int("width", width, 1)
         check_int("depth", depth, 0)
+        check_int("fourier", fourier, 0)
+        check_float("fourier_base", fourier_base, low=0.0)
         self.time_dim = check_int("time_dim", time_dim, 2)
+        require(time_dim % 2 == 0, "time_dim", time_dim, "even")
         with seeded_init(seed):
             self.features = FourierFeatures(dim, fourier, fourier_base)
             self.first = nn.Linear(self.features.out_dim, width)

@@ -30,6 +30,8 @@ from diffutils.validation import check_data, check_float, check_int, require
 BLOCK = 50
 # torch has fused AdamW kernels for these; elsewhere its default implementation is used.
 FUSED_DEVICES = ("cpu", "cuda", "mps")
+# Seconds of training before a bar is shown.
+BAR_DELAY = 2.0
 
 
 class TrainingError(RuntimeError):
@@ -109,6 +111,8 @@ def train(
     steps = check_int("steps", steps, 1)
     check_int("batch_size", batch_size, 1)
     check_float("lr", lr, low=0.0)
+    require(isinstance(betas, tuple) and len(betas) == 2, "betas", betas, "a pair of numbers in [0, 1)")
+    require(all(0 <= check_float("betas", b) < 1 for b in betas), "betas", betas, "a pair of numbers in [0, 1)")
     check_float("weight_decay", weight_decay, low=0.0, inclusive=True)
     warmup = steps // 20 if warmup is None else check_int("warmup", warmup, 0, steps)
     if clip_norm is not None:
@@ -212,4 +216,4 @@ def _check_block(
 def _bar(steps: int, progress: bool) -> tqdm:
     # tqdm reads TQDM_DISABLE and TQDM_MININTERVAL only for arguments that are not given, so none is given needlessly
     options = {} if progress else {"disable": True}
-    return tqdm(total=steps, desc="training", unit="step", delay=2.0, **options)
+    return tqdm(total=steps, desc="training", unit="step", delay=BAR_DELAY, **options)

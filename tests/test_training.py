@@ -1,0 +1,239 @@
+"""The training loop: what it computes, step by step, what it refuses, and what it does when a loss breaks."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from diffutils.device import make_generator
+from diffutils.training import BLOCK, TrainingError, TrainingRecord, lr_factor, train
+
+
+class Regression(nn.Module):
+    """Fits y = w x + b to pairs (x, y): a convex loss with a known minimum. Breaks at call ``break_at`` if asked to."""
+
+    def __init__(self, break_at: int | None = None, how: str = "loss") -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+        self.register_buffer("running", torch.zeros(1))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        self.break_at, self.how = break_at, how
+
+    def loss(self, x: torch.Tensor, *, generator: torch.Generator | None = None) -> torch.Tensor:
+        self.calls += 1
+        self.running = self.running + 1.0
+        loss = (self.weight * x[:, 0] + self.bias - x[:, 1]).square().mean()
+        if self.break_at is not None and int(self.calls) == self.break_at:
+            # the square root's slope at 0 is infinite: a finite loss with a gradient that is not
+            return loss * math.nan if self.how == "loss" else loss + (0.0 * self.weight).sqrt().sum()
+        return loss
+
+
+def line(n: int = 400, noise: float = 0.0, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, generator=generator)
+    return torch.stack([x, 2 * x - 1 + noise * torch.randn(n, generator=generator)], dim=1)
+
+
+def run(model: nn.Module, data: torch.Tensor | None = None, **options) -> TrainingRecord:
+    defaults = {"steps": 120, "batch_size": 64, "lr": 0.05, "device": "cpu", "progress": False}
+    return train(model, line() if data is None else data, **{**defaults, **options})
+
+
+def test_it_finds_the_minimum() -> None:
+    model = Regression()
+    record = run(model, steps=600)
+    assert model.weight.item() == pytest.approx(2, abs=1e-2)
+    assert model.bias.item() == pytest.approx(-1, abs=1e-2)
+    assert record.losses.shape == (600,) and record.steps == 600 and record.seconds > 0
+    assert record.losses[-1] < 1e-3 < record.losses[0]
+    assert not model.training
+
+
+def test_it_is_the_plain_loop_written_out() -> None:
+    """Batches, clipping, AdamW, warm-up, cosine and average, against a loop without any of the package's parts."""
+    model, plain, data = Regression(), Regression(), line(noise=0.5)
+    record = run(model, data, steps=70, warmup=10, clip_norm=0.3, ema_decay=0.9, weight_decay=0.1, seed=5)
+    generator = torch.Generator().manual_seed(5)
+    moments = {p: (torch.zeros_like(p), torch.zeros_like(p)) for p in plain.parameters()}
+    average, losses = None, []
+    for k in range(1, 71):
+        batch = data[torch.randint(len(data), (64,), generator=generator)]
+        loss = plain.loss(batch)
+        grads = torch.autograd.grad(loss, list(plain.parameters()))
+        norm = math.sqrt(sum(float(g.square().sum()) for g in grads))
+        rate = 0.05 * (k / 10 if k <= 10 else 0.5 * (1 + math.cos(math.pi * (k - 11) / 60)))
+        with torch.no_grad():
+            for p, g in zip(plain.parameters(), grads, strict=True):
+                g = g * min(1.0, 0.3 / (norm + 1e-6))
+                m, v = moments[p]
+                m.mul_(0.9).add_(0.1 * g)
+                v.mul_(0.999).add_(0.001 * g * g)
+                p.mul_(1 - rate * 0.1).sub_(rate * (m / (1 - 0.9**k)) / ((v / (1 - 0.999**k)).sqrt() + 1e-8))
+        now = torch.cat([p.detach() for p in plain.parameters()])
+        average = now if average is None else 0.9 * average + 0.1 * now
+        losses.append(loss.item())
+    torch.testing.assert_close(record.losses, torch.tensor(losses), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.cat([p.detach() for p in model.parameters()]), average, rtol=1e-4, atol=1e-5)
+
+
+def test_the_average_takes_float_buffers_and_leaves_counters() -> None:
+    model = Regression()
+    run(model, steps=40, ema_decay=0.5)
+    assert int(model.calls) == 40
+    # average of 1, 2, ... with decay 1/2 after n steps: n - 1 + 2^-(n-1)
+    assert model.running.item() == pytest.approx(39.0, abs=1e-4)
+
+
+def test_without_the_average_the_last_weights_stay() -> None:
+    model = Regression()
+    run(model, steps=40)
+    assert model.running.item() == 40.0
+
+
+def test_learning_rate() -> None:
+    factors = [lr_factor(step, 100, 10) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1) and factors[9] == pytest.approx(1) and factors[10] == pytest.approx(1)
+    assert factors[55] == pytest.approx(0.5) and 0 < factors[99] < 1e-3
+    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert lr_factor(99, 100, 10, cosine=False) == 1.0
+    assert lr_factor(0, 1, 0) == 1.0 and lr_factor(4, 5, 5) == 1.0
+
+
+def test_the_seed_alone_decides() -> None:
+    models = [Regression() for _ in range(3)]
+    data = line(noise=1.0)
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        torch.manual_seed(int(torch.randint(1000, ())))
+        run(model, data, seed=seed)
+    assert torch.equal(models[0].weight, models[1].weight)
+    assert not torch.equal(models[0].weight, models[2].weight)
+
+
+def test_data_and_global_generator_are_left_alone() -> None:
+    data = line()
+    copy_of_data, state = data.clone(), torch.get_rng_state()
+    run(Regression(), data)
+    assert torch.equal(data, copy_of_data) and torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("how", ["loss", "gradient"])
+@pytest.mark.parametrize("step", [1, 3, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + 20])
+def test_a_broken_step_is_named_and_good_weights_are_kept(step: int, how: str) -> None:
+    model, reference = Regression(step, how), Regression()
+    with pytest.raises(TrainingError, match=f"the {how} is not finite at step {step} of 120"):
+        run(model, ema_decay=0.9)
+    good_steps = (step - 1) // BLOCK * BLOCK
+    if good_steps:
+        # the same run, stopped there: the learning rate is a function of the step and of the 120 that were asked for
+        other = copy.deepcopy(reference)
+        other.break_at, other.how = good_steps + 1, "loss"
+        with pytest.raises(TrainingError):
+            run(other, ema_decay=0.9)
+        reference = other
+    assert torch.isfinite(model.weight).all()
+    assert torch.equal(model.weight, reference.weight) and torch.equal(model.bias, reference.bias)
+    assert issubclass(TrainingError, RuntimeError)
+
+
+def test_the_message_says_which_weights_are_held() -> None:
+    with pytest.raises(RuntimeError, match="its weights from before training"):
+        run(Regression(2))
+    with pytest.raises(RuntimeError, match=f"its weights from after step {BLOCK}"):
+        run(Regression(BLOCK + 2))
+
+
+BAD = [
+    {"steps": 0}, {"steps": 2.5}, {"steps": True}, {"batch_size": 0}, {"lr": 0.0}, {"lr": math.nan}, {"lr": -1.0},
+    {"warmup": 121}, {"warmup": -1}, {"clip_norm": 0.0}, {"ema_decay": 1.0}, {"ema_decay": 0.0}, {"seed": -1},
+    {"weight_decay": -0.1}, {"betas": (1.0, 0.9)}, {"betas": 0.9},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", BAD, ids=str)
+def test_it_refuses_bad_arguments_before_any_work(wrong: dict) -> None:
+    model = Regression()
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        run(model, **wrong)
+    assert int(model.calls) == 0
+
+
+@pytest.mark.parametrize(
+    "data", [torch.zeros(4, 2, dtype=torch.uint8), torch.zeros(0, 2), torch.tensor([[1.0, math.inf]]), [[1.0, 2.0]]]
+)
+def test_it_refuses_bad_data(data) -> None:
+    with pytest.raises(ValueError, match="data"):
+        run(Regression(), data)
+
+
+def test_it_refuses_a_model_without_loss_or_weights() -> None:
+    with pytest.raises(ValueError, match="loss"):
+        run(nn.Linear(1, 1))
+    frozen = Regression().requires_grad_(False)
+    with pytest.raises(ValueError, match="trainable"):
+        run(frozen)
+
+
+def test_frozen_weights_stay() -> None:
+    model = Regression()
+    model.bias.requires_grad_(False)
+    run(model)
+    assert model.bias.item() == 0 and model.weight.item() != 0
+
+
+def test_the_bar_is_quiet_when_asked(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("diffutils.training.BAR_DELAY", 0.0)
+    run(Regression(), progress=True)
+    shown = capsys.readouterr().err
+    assert "training" in shown and "loss=" in shown
+    run(Regression(), progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_short_run_shows_no_bar(capsys) -> None:
+    run(Regression(), progress=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_smoothed_losses() -> None:
+    record = TrainingRecord(torch.arange(5.0), 1.0, 5)
+    torch.testing.assert_close(record.smoothed(3), torch.tensor([1.0, 2.0, 3.0]))
+    with pytest.raises(ValueError, match="window"):
+        record.smoothed(6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_no_step_waits_for_the_gpu() -> None:
+    """torch is told to raise at the first synchronisation: that must be the check at the end of the first block."""
+    seen = []
+
+    class Quiet(Regression):
+        def loss(self, x, *, generator=None):
+            torch.cuda.set_sync_debug_mode("error")
+            seen.append(x.shape)
+            noise = torch.randn(x.shape, generator=generator, device=x.device)
+            return (self.weight * noise[:, 0] + self.bias - x[:, 1]).square().mean()
+
+    try:
+        with pytest.raises(RuntimeError, match="synchroniz"):
+            train(Quiet(), line(), steps=2 * BLOCK, device="cuda", progress=False)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(seen) == BLOCK
+
+
+def test_generator_is_on_the_training_device() -> None:
+    seen = []
+
+    class Spy(Regression):
+        def loss(self, x, *, generator=None):
+            seen.append((x.device.type, generator.device.type))
+            return super().loss(x)
+
+    run(Spy(), steps=2)
+    assert seen == [("cpu", "cpu")] * 2
+    assert make_generator(0).device.type == "cpu"
