@@ -21,12 +21,10 @@ from typing import Callable
 import torch
 from torch import Tensor
 
+from diffutils.oracle import Oracle
+from diffutils.parameters import batch_level, cast, check_weights, decompose, master, scalar_levels
+from diffutils.quadrature import normal_nodes
 from diffutils.validation import check_choice, check_data, check_float, check_int, require
-
-# The trapezoidal rule on z = -9..9 standard deviations around each component: its error falls exponentially in
-# 1 / spacing for smooth integrands, and the tail left out weighs 1e-18.
-QUADRATURE_REACH = 9.0
-QUADRATURE_SPACING = {1: 0.02, 2: 0.15}
 
 
 class GaussianMixture:
@@ -48,9 +46,9 @@ class GaussianMixture:
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor | float) -> None:
         check_data("means", means)
         require(means.ndim == 2, "means.shape", tuple(means.shape), "(K, d)")
-        weights = _check_weights(weights, means.shape[0])
-        eigenvalues, basis = _decompose(covariances, *means.shape)
-        self._set(weights, _master(means), eigenvalues, basis, means.dtype, means.device)
+        weights = check_weights(weights, means.shape[0])
+        eigenvalues, basis = decompose(covariances, *means.shape)
+        self._set(weights, master(means), eigenvalues, basis, means.dtype, means.device)
 
     def _set(self, weights, means, eigenvalues, basis, dtype, device) -> None:
         self._weights, self._means, self._eigenvalues, self._basis = weights, means, eigenvalues, basis
@@ -85,17 +83,17 @@ class GaussianMixture:
     @property
     def weights(self) -> Tensor:
         """(K,) mixture weights."""
-        return _cast(self._weights, self.dtype, self.device)
+        return cast(self._weights, self.dtype, self.device)
 
     @property
     def means(self) -> Tensor:
         """(K, d) component means."""
-        return _cast(self._means, self.dtype, self.device)
+        return cast(self._means, self.dtype, self.device)
 
     @property
     def covariances(self) -> Tensor:
         """(K, d, d) component covariances."""
-        return _cast(self._covariances(), self.dtype, self.device)
+        return cast(self._covariances(), self.dtype, self.device)
 
     def _covariances(self) -> Tensor:
         if self._basis is None:
@@ -105,7 +103,7 @@ class GaussianMixture:
     @property
     def mean(self) -> Tensor:
         """(d,) mean of the whole mixture."""
-        return _cast(self._weights @ self._means, self.dtype, self.device)
+        return cast(self._weights @ self._means, self.dtype, self.device)
 
     @property
     def covariance(self) -> Tensor:
@@ -113,7 +111,7 @@ class GaussianMixture:
         centred = self._means - self._weights @ self._means
         between = torch.einsum("k,ki,kj->ij", self._weights, centred, centred)
         within = torch.einsum("k,kij->ij", self._weights, self._covariances())
-        return _cast(within + between, self.dtype, self.device)
+        return cast(within + between, self.dtype, self.device)
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> GaussianMixture:
         """Return the same mixture, sampling in ``dtype`` on ``device``."""
@@ -158,7 +156,7 @@ class GaussianMixture:
 
     def diffused(self, alpha_bar: float, *, sigma2: float | None = None) -> GaussianMixture:
         """Return q_t, the law of ``sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps``, a mixture again."""
-        ab, s2 = _scalar_levels(alpha_bar, sigma2)
+        ab, s2 = scalar_levels(alpha_bar, sigma2)
         return self._sibling(means=math.sqrt(ab) * self._means, eigenvalues=ab * self._eigenvalues + s2)
 
     def score_t(self, x_t: Tensor, alpha_bar: float | Tensor, *, sigma2: float | Tensor | None = None) -> Tensor:
@@ -206,7 +204,7 @@ class GaussianMixture:
         require(x_t.ndim == 1, "x_t.shape", tuple(x_t.shape), f"({self.dim},)")
         ab_s = check_float("alpha_bar_s", alpha_bar_s, 0.0, math.nextafter(1.0, 2.0))
         ab_t = check_float("alpha_bar_t", alpha_bar_t, 0.0, ab_s)
-        point = _master(x_t)
+        point = master(x_t)
         step, step_noise = ab_t / ab_s, (ab_s - ab_t) / ab_s
         clean = ab_s * self._eigenvalues + (1.0 - ab_s)
         noisy = ab_t * self._eigenvalues + (1.0 - ab_t)
@@ -243,10 +241,10 @@ class GaussianMixture:
             generator: source of those draws.
             sigma2: see ``score_t``.
         """
-        ab, s2 = _scalar_levels(alpha_bar, sigma2)
+        ab, s2 = scalar_levels(alpha_bar, sigma2)
         check_choice("method", method, ("auto", "quadrature", "monte_carlo"))
         if method == "auto":
-            method = "quadrature" if self.dim in QUADRATURE_SPACING else "monte_carlo"
+            method = "quadrature" if self.dim <= 2 else "monte_carlo"
         if method == "quadrature":
             return self._integrate(lambda x: self._eps_variance(x, ab, s2), ab, s2)
         check_int("samples", samples, 1)
@@ -256,13 +254,13 @@ class GaussianMixture:
 
     def entropy(self, alpha_bar: float = 1.0, *, sigma2: float | None = None) -> float:
         """Return the differential entropy of q_t in nats, by quadrature (d at most 2)."""
-        ab, s2 = _scalar_levels(alpha_bar, sigma2)
+        ab, s2 = scalar_levels(alpha_bar, sigma2)
         noisy = self.diffused(ab, sigma2=s2)
         return -self._integrate(noisy.log_prob, ab, s2)
 
     def kl_to_standard_normal(self, alpha_bar: float = 1.0, *, sigma2: float | None = None) -> float:
         """Return KL(q_t || N(0, I)) in nats, by quadrature (d at most 2), to an absolute error of about 1e-13."""
-        ab, s2 = _scalar_levels(alpha_bar, sigma2)
+        ab, s2 = scalar_levels(alpha_bar, sigma2)
         noisy = self.diffused(ab, sigma2=s2)
         normal = 0.5 * self.dim * math.log(2.0 * math.pi)
         return self._integrate(lambda x: noisy.log_prob(x) + 0.5 * x.square().sum(dim=1) + normal, ab, s2)
@@ -278,8 +276,7 @@ class GaussianMixture:
 
     def _integrate(self, function: Callable[[Tensor], Tensor], ab: float, s2: float) -> float:
         """E[function(x_t)]: the trapezoidal rule in each component's own axes, in float64."""
-        require(self.dim in QUADRATURE_SPACING, "dim", self.dim, "1 or 2 for quadrature")
-        nodes, weights = _trapezoid(self.dim)
+        nodes, weights = normal_nodes(self.dim)
         scale = (ab * self._eigenvalues + s2).sqrt()
         total = 0.0
         for k in range(self.components):
@@ -295,7 +292,7 @@ class GaussianMixture:
         key = (dtype, device)
         if key not in self._casts:
             parts = (self._weights, self._means, self._eigenvalues, self._basis)
-            self._casts[key] = tuple(None if part is None else _cast(part, dtype, device) for part in parts)
+            self._casts[key] = tuple(None if part is None else cast(part, dtype, device) for part in parts)
         return self._casts[key]
 
     def _levels(self, x: Tensor, alpha_bar: float | Tensor, sigma2: float | Tensor | None) -> tuple[Tensor, Tensor]:
@@ -303,10 +300,10 @@ class GaussianMixture:
         check_data("x", x, dim=self.dim)
         require(x.ndim == 2, "x.shape", tuple(x.shape), f"(B, {self.dim})")
         if not isinstance(alpha_bar, Tensor) and not isinstance(sigma2, Tensor):
-            return tuple(x.new_tensor(value).view(1, 1, 1) for value in _scalar_levels(alpha_bar, sigma2))
+            return tuple(x.new_tensor(value).view(1, 1, 1) for value in scalar_levels(alpha_bar, sigma2))
         alpha_bar = torch.as_tensor(alpha_bar)
         sigma2 = 1.0 - alpha_bar if sigma2 is None else torch.as_tensor(sigma2)
-        return _batch_level("alpha_bar", alpha_bar, x), _batch_level("sigma2", sigma2, x)
+        return batch_level("alpha_bar", alpha_bar, x), batch_level("sigma2", sigma2, x)
 
     def _whiten(self, x: Tensor, ab: Tensor, s2: Tensor) -> tuple[Tensor, Tensor]:
         """x - sqrt(ab) m_k in the axes of component k, (B, K, d), and the eigenvalues of C_k there."""
@@ -330,101 +327,3 @@ class GaussianMixture:
         """Responsibilities (B, K) and u_k = C_k^{-1} (x - sqrt(ab) m_k), (B, K, d)."""
         projected, eigenvalues = self._whiten(x, ab, s2)
         return self._log_joint(projected, eigenvalues).softmax(dim=1), self._unproject(projected / eigenvalues)
-
-
-class Oracle:
-    """The exact denoiser of a mixture: what a perfect network would answer, in the network's place.
-
-    Args:
-        mixture: the data law.
-        schedule: the ``Schedule`` whose times t it is asked about; with a respaced schedule a sampler passes the
-            parent's times, so give it the parent.
-        prediction: "eps", "x0", "v" (Salimans and Ho 2022) or "score".
-    """
-
-    def __init__(self, mixture: GaussianMixture, schedule, prediction: str = "eps") -> None:
-        self.prediction = check_choice("prediction", prediction, ("eps", "x0", "v", "score"))
-        self.mixture, self.schedule = mixture, schedule
-
-    def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:
-        """Return the exact prediction at time t (one int, or (B,)), in the shape of x_t (any shape of d values)."""
-        flat = x_t.flatten(1)
-        level = self._level("alpha_bar", t, flat)
-        noise = {"sigma2": self._level("sigma2", t, flat)}
-        if self.prediction == "score":
-            answer = self.mixture.score_t(flat, level, **noise)
-        elif self.prediction == "x0":
-            answer = self.mixture.expected_x0(flat, level, **noise)
-        else:
-            answer = self.mixture.expected_eps(flat, level, **noise)
-        if self.prediction == "v":
-            x0 = self.mixture.expected_x0(flat, level, **noise)
-            answer = level.sqrt()[:, None] * answer - noise["sigma2"].sqrt()[:, None] * x0
-        return answer.view_as(x_t)
-
-    def _level(self, name: str, t: int | Tensor, like: Tensor) -> Tensor:
-        return self.schedule.gather(getattr(self.schedule, name), t, like).flatten()
-
-
-def _master(value: Tensor) -> Tensor:
-    # Off the device before float64: Apple's MPS has none.
-    return value.detach().cpu().double()
-
-
-def _cast(value: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return value.to(dtype).to(device)
-
-
-def _check_weights(weights: Tensor, components: int) -> Tensor:
-    require(isinstance(weights, Tensor), "weights", type(weights).__name__, "a torch.Tensor")
-    require(tuple(weights.shape) == (components,), "weights.shape", tuple(weights.shape), f"({components},)")
-    weights = _master(weights)
-    require(bool((weights >= 0).all()), "weights", weights.tolist(), "non-negative")
-    total = float(weights.sum())
-    require(abs(total - 1.0) < 1e-5, "weights", f"a sum of {total:.6g}", "numbers that sum to 1")
-    return weights / total
-
-
-def _decompose(covariances: Tensor | float, components: int, dim: int) -> tuple[Tensor, Tensor | None]:
-    """Eigenvalues (K, d) and eigenvectors (K, d, d) as columns; None for the identity, where none are needed."""
-    if not isinstance(covariances, Tensor) or covariances.ndim == 0:
-        variance = check_float("covariances", covariances, 0.0)
-        return torch.full((components, dim), variance, dtype=torch.float64), None
-    shape = tuple(covariances.shape)
-    allowed = f"({components},) or ({components}, {dim}, {dim})"
-    require(shape in ((components,), (components, dim, dim)), "covariances.shape", shape, allowed)
-    covariances = _master(covariances)
-    require(bool(torch.isfinite(covariances).all()), "covariances", "NaN or infinite values", "finite everywhere")
-    if covariances.ndim == 1:
-        require(bool((covariances > 0).all()), "covariances", covariances.tolist(), "positive")
-        return covariances[:, None].expand(components, dim).clone(), None
-    asymmetry = float((covariances - covariances.mT).abs().max())
-    require(asymmetry <= 1e-5 * float(covariances.abs().max()), "covariances", f"asymmetry {asymmetry:.3g}", "symmetric")
-    eigenvalues, basis = torch.linalg.eigh(0.5 * (covariances + covariances.mT))
-    smallest = float(eigenvalues.min())
-    require(smallest > 0.0, "covariances", f"an eigenvalue of {smallest:.3g}", "positive definite")
-    return eigenvalues, basis
-
-
-def _scalar_levels(alpha_bar: float, sigma2: float | None) -> tuple[float, float]:
-    alpha_bar = check_float("alpha_bar", alpha_bar, 0.0, 1.0, inclusive=True)
-    if sigma2 is None:
-        return alpha_bar, 1.0 - alpha_bar
-    return alpha_bar, check_float("sigma2", sigma2, 0.0, 1.0, inclusive=True)
-
-
-def _batch_level(argument: str, level: Tensor, x: Tensor) -> Tensor:
-    shape = tuple(level.shape)
-    require(shape in ((), (1,), (x.shape[0],)), f"{argument}.shape", shape, f"() or ({x.shape[0]},)")
-    inside = bool(((level >= 0) & (level <= 1)).all())
-    require(inside, argument, [float(level.min()), float(level.max())], "in [0, 1]")
-    return level.to(x.dtype).to(x.device).view(-1, 1, 1)
-
-
-def _trapezoid(dim: int) -> tuple[Tensor, Tensor]:
-    """Nodes (N, d) and weights (N,) for the expectation under N(0, I)."""
-    steps = round(2 * QUADRATURE_REACH / QUADRATURE_SPACING[dim])
-    axis = torch.linspace(-QUADRATURE_REACH, QUADRATURE_REACH, steps + 1, dtype=torch.float64)
-    nodes = torch.cartesian_prod(*([axis] * dim)).view(-1, dim)
-    weights = torch.exp(-0.5 * nodes.square().sum(dim=1))
-    return nodes, weights / weights.sum()
