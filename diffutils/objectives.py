@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffutils.process import PREDICTIONS, convert, diffuse
+from diffutils.process import PREDICTIONS, convert, draw_noise
 from diffutils.samplers import Denoiser, predict_x0, prediction_of, reverse_variance
 from diffutils.schedule import Schedule
-from diffutils.validation import check_choice, check_data, check_float, check_int
+from diffutils.validation import check_choice, check_data, check_float, check_int, require
 
 
 def l_simple(
@@ -50,18 +50,24 @@ def l_simple(
         A scalar: the mean over the batch and over the dimensions.
 
     Raises:
-        ValueError: if x0 is not a finite float tensor with a batch axis, or ``target`` is another name.
+        ValueError: if x0 is not a floating-point tensor with a batch axis, holds NaN or infinity (looked for on the
+            CPU only: a GPU would have to be waited for at every step), or ``target`` is another name.
 
     Source: Ho et al. 2020 (arXiv:2006.11239), equation (14), divided by the number of dimensions.
     """
-    check_data("x0", x0)
+    _check_batch(x0)
     source = prediction_of(denoiser)
     target = source if target is None else check_choice("target", target, PREDICTIONS)
     t = _uniform_times(schedule, x0, generator)
-    eps = _normal_like(x0, generator)
-    x_t = diffuse(schedule, x0, t, noise=eps)
-    guess = convert(schedule, denoiser(x_t, schedule.timesteps.to(t.device)[t]), x_t, t, source, target)
-    return (guess - convert(schedule, eps, x_t, t, "eps", target)).square().mean()
+    eps = draw_noise(x0, generator=generator)
+    a, s = (_at(table, t, x0) for table in (schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar))
+    x_t = a * x0 + s * eps
+    guess = denoiser(x_t, schedule.timesteps.to(t.device)[t])
+    require(guess.shape == x0.shape, "denoiser(x_t, t).shape", tuple(guess.shape), f"that of x0, {tuple(x0.shape)}")
+    if source != target:
+        guess = convert(schedule, guess, x_t, t, source, target)
+    truth = {"eps": eps, "x0": x0, "v": a * eps - s * x0, "score": -eps / s}[target]
+    return (guess - truth).square().mean()
 
 
 def simple_weight(schedule: Schedule, variance: str | Tensor = "beta") -> Tensor:
@@ -159,37 +165,45 @@ def variational_bound(
     continuous decoder.
     """
     check_data("x0", x0)
+    require(len(x0) >= 2, "x0.shape", tuple(x0.shape), "at least two examples")
     draws = check_int("draws", draws, 1)
-    sigma2 = reverse_variance(schedule, variance).clone()
-    if decoder_variance is not None:
-        sigma2[1] = check_float("decoder_variance", decoder_variance, 0.0)
-    elif isinstance(variance, str):
-        sigma2[1] = schedule.beta[1]
-    terms, errors = torch.zeros(schedule.T + 1, dtype=torch.float64), torch.zeros(schedule.T + 1, dtype=torch.float64)
-    total = prior_term(schedule, x0)
-    terms[-1], errors[-1] = _mean_and_error(total)
+    sigma2 = _steps_and_decoder(schedule, variance, decoder_variance)
+    errors = []
     for t in range(1, schedule.T + 1):
-        term = sum(_term(denoiser, schedule, x0, t, float(sigma2[t]), generator) for _ in range(draws)) / draws
-        terms[t - 1], errors[t - 1] = _mean_and_error(term)
-        total = total + term
-    return Bound(terms, errors, total)
+        errors.append(sum(_square_error(denoiser, schedule, x0, t, generator) for _ in range(draws)) / draws)
+    # Summed in the data's dtype on its device, weighed in float64 on the CPU: one transfer for the whole ledger.
+    weighed = _weigh(schedule, sigma2, torch.stack(errors).cpu().to(torch.float64), x0[0].numel())
+    terms = torch.cat([weighed, prior_term(schedule, x0)[None]])
+    return Bound(terms.mean(1), terms.std(1) / math.sqrt(len(x0)), terms.sum(0))
 
 
-def _term(denoiser, schedule: Schedule, x0: Tensor, t: int, sigma2: float, generator) -> Tensor:
-    """One draw of L_{t-1} for every example: (B,) float64 on the CPU, where the scalar factors keep their precision."""
-    x_t = diffuse(schedule, x0, t, noise=_normal_like(x0, generator))
-    error = (x0 - predict_x0(denoiser, schedule, x_t, t)).flatten(1)
-    square, dim = error.square().sum(1).cpu().to(torch.float64), error.shape[1]
-    if t == 1:
-        return 0.5 * (dim * math.log(2 * math.pi * sigma2) + square / sigma2)
-    # The two means differ by the posterior's coefficient of x_0 times the error of the guess.
-    slope = float((schedule.alpha_bar[t - 1].sqrt() * schedule.beta[t]) / schedule.sigma2[t])
-    ratio = float(schedule.beta_tilde[t]) / sigma2
-    return 0.5 * dim * (ratio - 1 - math.log(ratio)) + slope**2 * square / (2 * sigma2)
+def _steps_and_decoder(schedule: Schedule, variance: str | Tensor, decoder_variance: float | None) -> Tensor:
+    """sigma_t^2 for t = 1..T, the first of them the decoder's: (T,) float64."""
+    sigma2 = reverse_variance(schedule, variance)[1:].clone()
+    if decoder_variance is not None:
+        sigma2[0] = check_float("decoder_variance", decoder_variance, 0.0)
+    elif isinstance(variance, str):
+        sigma2[0] = schedule.beta[1]
+    require(bool((sigma2 > 0).all()), "variance", float(sigma2.min()), "positive at every t >= 1 for a finite bound")
+    return sigma2
 
 
-def _mean_and_error(values: Tensor) -> tuple[Tensor, Tensor]:
-    return values.mean(), values.std() / math.sqrt(len(values))
+def _square_error(denoiser, schedule: Schedule, x0: Tensor, t: int, generator) -> Tensor:
+    """|x_0 - x0_hat(x_t)|^2 for one draw of x_t per example: (B,)."""
+    a, s = float(schedule.sqrt_alpha_bar[t]), float(schedule.sqrt_one_minus_alpha_bar[t])
+    x_t = a * x0 + s * draw_noise(x0, generator=generator)
+    return (x0 - predict_x0(denoiser, schedule, x_t, t)).square().flatten(1).sum(1)
+
+
+def _weigh(schedule: Schedule, sigma2: Tensor, squares: Tensor, dim: int) -> Tensor:
+    """Turn squared errors of x0_hat, (T, B), into L_0, ..., L_{T-1} in nats, (T, B)."""
+    # Both means have the same part in x_t, so they differ by the posterior's weight of x_0 times the error.
+    matching = schedule.posterior_x0[1:, None].square() * squares / (2 * sigma2[:, None])
+    ratio = schedule.beta_tilde[1:] / sigma2
+    spread = 0.5 * dim * (ratio - 1 - ratio.log())
+    # At t = 1 q(x_0 | x_1, x_0) is a point and L_0 is no KL but the decoder's -log density.
+    spread[0] = 0.5 * dim * (math.log(2 * math.pi) + sigma2[0].log())
+    return matching + spread[:, None]
 
 
 def _uniform_times(schedule: Schedule, x0: Tensor, generator) -> Tensor:
@@ -197,6 +211,12 @@ def _uniform_times(schedule: Schedule, x0: Tensor, generator) -> Tensor:
     return torch.randint(1, schedule.T + 1, (len(x0),), generator=generator, device=device).to(x0.device)
 
 
-def _normal_like(x: Tensor, generator) -> Tensor:
-    device = x.device if generator is None else generator.device
-    return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
+def _at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
+    # Not Schedule.gather: it looks at t to check it, and these times need no check.
+    return table.to(like.dtype).to(like.device)[t].reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _check_batch(x0: Tensor) -> None:
+    require(isinstance(x0, Tensor) and x0.is_floating_point(), "x0", getattr(x0, "dtype", x0), "a float tensor")
+    if x0.device.type == "cpu":
+        check_data("x0", x0)

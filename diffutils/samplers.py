@@ -14,14 +14,15 @@ A denoiser is any callable of (x_t, t) with an attribute ``prediction`` that say
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from diffutils.process import convert, posterior
+from diffutils.process import PREDICTIONS, draw_noise
 from diffutils.schedule import Schedule
-from diffutils.validation import check_choice, check_float, check_int, require
+from diffutils.validation import check_choice, check_data, check_float, check_int, require
 
 VARIANCES = ("beta", "beta_tilde")
 
@@ -49,24 +50,32 @@ def reverse_variance(schedule: Schedule, variance: str | Tensor) -> Tensor:
     return getattr(schedule, check_choice("variance", variance, VARIANCES))
 
 
-def predict_x0(denoiser: Denoiser, schedule: Schedule, x_t: Tensor, t: int | Tensor) -> Tensor:
-    """Call the denoiser at step ``t`` of ``schedule`` and return its guess of x_0, of the shape of ``x_t``.
-
-    The denoiser is given ``schedule.timesteps[t]``, so that a network trained on a long schedule can be used on a
-    respaced one.
-
-    Raises:
-        ValueError: if the denoiser does not say what it predicts.
-    """
-    time = schedule.timesteps.to(t.device)[t] if isinstance(t, Tensor) else int(schedule.timesteps[t])
-    return convert(schedule, denoiser(x_t, time), x_t, t, prediction_of(denoiser), "x0")
-
-
 def prediction_of(denoiser: Denoiser) -> str:
-    """Return what the denoiser predicts; raise ``ValueError`` if it has no attribute ``prediction``."""
+    """Return what the denoiser predicts; raise ``ValueError`` if its attribute ``prediction`` does not say so."""
     name = getattr(denoiser, "prediction", None)
     require(name is not None, "denoiser", denoiser, "a callable with an attribute `prediction`")
-    return name
+    return check_choice("denoiser.prediction", name, PREDICTIONS)
+
+
+def predict_x0(denoiser: Denoiser, schedule: Schedule, x_t: Tensor, t: int) -> Tensor:
+    """Call the denoiser at step ``t`` of ``schedule``, in 1..T, and return its guess of x_0, shaped like ``x_t``.
+
+    The denoiser is given ``schedule.timesteps[t]``, so that a network trained on a long schedule serves a respaced one.
+    The scalars are read from CPU tables, so that a GPU is never waited for.
+
+    Raises:
+        ValueError: if the denoiser does not say what it predicts, or its answer has not the shape of ``x_t``.
+    """
+    t = check_int("t", t, 1, schedule.T)
+    prediction = prediction_of(denoiser)
+    value = denoiser(x_t, int(schedule.timesteps[t]))
+    require(value.shape == x_t.shape, "denoiser(x_t, t).shape", tuple(value.shape), f"that of x_t, {tuple(x_t.shape)}")
+    a, s = float(schedule.sqrt_alpha_bar[t]), float(schedule.sqrt_one_minus_alpha_bar[t])
+    if prediction == "x0":
+        return value
+    if prediction == "v":
+        return a * x_t - s * value
+    return (x_t - s * value) / a if prediction == "eps" else (x_t + s**2 * value) / a
 
 
 def ancestral_step(
@@ -83,23 +92,23 @@ def ancestral_step(
     Args:
         schedule: the noise schedule.
         x_t: (B, ...) the state at step t.
-        t: the step, 1..T; at t = 1 the mean is returned and no noise is drawn.
+        t: the step, 1..T; at t = 1 the mean, ``x0_hat`` itself, is returned and no noise is drawn.
         x0_hat: the guess of x_0, of the shape of ``x_t``.
         variance: "beta", "beta_tilde" or a table of length T + 1.
         generator: source of the noise; None is torch's default.
 
     Raises:
-        ValueError: if t is not in 1..T or ``variance`` is not as above.
+        ValueError: if t is not in 1..T, the shapes differ or ``variance`` is not as above.
 
     Source: Ho et al. 2020 (arXiv:2006.11239), equation (7) for the mean and algorithm 2.
     """
     t = check_int("t", t, 1, schedule.T)
-    table = reverse_variance(schedule, variance)
-    mean, _ = posterior(schedule, x0_hat, x_t, t)
+    require(x0_hat.shape == x_t.shape, "x0_hat.shape", tuple(x0_hat.shape), f"that of x_t, {tuple(x_t.shape)}")
+    sigma2 = reverse_variance(schedule, variance)[t]
+    mean = float(schedule.posterior_x0[t]) * x0_hat + float(schedule.posterior_xt[t]) * x_t
     if t == 1:
         return mean
-    noise = _normal(x_t.shape, x_t.device, x_t.dtype, generator)
-    return mean + schedule.gather(table.sqrt(), t, x_t) * noise
+    return mean + math.sqrt(sigma2) * draw_noise(x_t, generator=generator)
 
 
 @torch.no_grad()
@@ -138,6 +147,7 @@ def ancestral(
     Source: Ho et al. 2020 (arXiv:2006.11239), algorithm 2.
     """
     x = _start(denoiser, shape, x_T, generator, device)
+    variance = reverse_variance(schedule, variance)
     if clip is not None:
         low, high = _check_clip(clip)
     states = x.new_empty((schedule.T + 1, *x.shape)) if trajectory else None
@@ -163,17 +173,8 @@ def _check_clip(clip: tuple[float, float]) -> tuple[float, float]:
 def _start(denoiser, shape, x_T, generator, device) -> Tensor:
     require((shape is None) != (x_T is None), "shape", shape, "given where x_T is not, and only there")
     if x_T is not None:
-        require(isinstance(x_T, Tensor) and x_T.is_floating_point(), "x_T", type(x_T).__name__, "a float tensor")
-        return x_T
+        return check_data("x_T", x_T, min_ndim=1)
     sizes = tuple(check_int("shape", size, 1) for size in shape)
     parameter = next(denoiser.parameters(), None) if isinstance(denoiser, torch.nn.Module) else None
-    dtype = torch.get_default_dtype() if parameter is None else parameter.dtype
-    if device is None:
-        device = torch.device("cpu") if parameter is None else parameter.device
-    return _normal(sizes, device, dtype, generator)
-
-
-def _normal(shape, device, dtype, generator) -> Tensor:
-    # A generator lives on one device; drawing there and moving serves data on any other.
-    source = device if generator is None else generator.device
-    return torch.randn(shape, generator=generator, device=source, dtype=dtype).to(device)
+    like = torch.empty(0) if parameter is None else parameter
+    return draw_noise(torch.empty(sizes, dtype=like.dtype, device=device or like.device), generator=generator)
