@@ -1,0 +1,42 @@
+# Two commands for readers: `make book` and `make test`. The others are for those who write.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# One thread a process: chapters and tests run side by side, and two that share their threads slow each other down.
+export OMP_NUM_THREADS ?= 1
+export TQDM_DISABLE ?= 1
+JOBS ?= auto
+
+.PHONY: book test test-gpu notebooks clean help
+
+help:
+	@echo "make book       build the book into _build/html"
+	@echo "make test       run every test: the package, the pairs, every chapter"
+	@echo "make test-gpu   run every chapter with a CUDA device required"
+	@echo "make notebooks  execute the chapters and write their .ipynb pairs"
+	@echo "make clean      remove what the build made (keeps $(VENV))"
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"Python 3.11 or newer is needed, $(PYTHON) is {v.major}.{v.minor}; name another with make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+book: $(INSTALLED)
+	$(BIN)/python tools/execution.py
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter-book build . -W --keep-going -n
+	@echo "The book is at $(abspath _build/html/index.html)"
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 600
+
+test-gpu: $(INSTALLED)
+	DIFFUTILS_REQUIRE_CUDA=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 600 chapters
+
+notebooks: $(INSTALLED)
+	$(BIN)/python tools/notebooks.py
+
+clean:
+	rm -rf _build

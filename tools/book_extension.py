@@ -1,0 +1,46 @@
+"""A local Sphinx extension: what this book needs and Jupyter Book does not do by itself.
+
+- The execution cache lives in a folder named after the code the chapters import (see ``execution.py``), so that a
+  change in ``diffutils`` executes the chapters again.
+- The alternative text that ``diffutils.figures.show`` stores with a picture reaches the page.
+"""
+
+from __future__ import annotations
+
+import os
+
+from docutils import nodes
+from myst_nb.core.render import MimeData, NbElementRenderer
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+from execution import ENVIRONMENT, TIMEOUT_SECONDS, cache_path
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register with Sphinx."""
+    # Before myst-nb reads its settings, which it does at the same event with the default priority.
+    app.connect("config-inited", _use_cache, priority=100)
+    _carry_alternative_text()
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _use_cache(app: Sphinx, config: Config) -> None:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    config.nb_execution_cache_path = str(cache_path())
+    config.nb_execution_timeout = TIMEOUT_SECONDS
+
+
+def _carry_alternative_text() -> None:
+    plain = NbElementRenderer.render_image
+
+    def render_image(self: NbElementRenderer, data: MimeData) -> list[nodes.Element]:
+        images = plain(self, data)
+        alt = data.output_metadata.get(data.mime_type, {}).get("alt")
+        for image in images:
+            if alt:
+                image["alt"] = alt
+        return images
+
+    NbElementRenderer.render_image = render_image
