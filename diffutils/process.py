@@ -63,8 +63,8 @@ def forward_step(
     Source: Ho et al. 2020, eq. 2.
     """
     _check_inputs(x_prev=x_prev, noise=noise)
-    keep = schedule.gather(schedule.alpha, t, x_prev, minimum=1).sqrt()
-    spread = schedule.gather(schedule.beta, t, x_prev, minimum=1).sqrt()
+    keep = schedule.gather(schedule.sqrt_alpha, t, x_prev, minimum=1)
+    spread = schedule.gather(schedule.sqrt_beta, t, x_prev, minimum=1)
     if noise is None:
         noise = draw_noise(x_prev, generator=generator)
     return keep * x_prev + spread * noise
@@ -163,7 +163,8 @@ def convert(schedule: Schedule, value: Tensor, x_t: Tensor, t: int | Tensor, sou
         target: what to return, one of the same names.
 
     Raises:
-        ValueError: if a name, the data or t is unfit.
+        ValueError: if a name, the data or t is unfit, or if alpha_bar_t is 0 in the data's dtype where x0 or v is asked
+            of eps or score: nothing of x_0 is left in x_t then.
 
     Source: Ho et al. 2020, eq. 9 and section 3.2; Salimans and Ho 2022, section 4, for v.
     """
@@ -174,6 +175,8 @@ def convert(schedule: Schedule, value: Tensor, x_t: Tensor, t: int | Tensor, sou
     s = schedule.gather(schedule.sqrt_one_minus_alpha_bar, t, x_t, minimum=1)
     if source == target:
         return value
+    if source in ("eps", "score") and target in ("x0", "v"):
+        _require_signal(schedule, a)
     if source == "score":
         value, source = -s * value, "eps"
     if target == "score":
@@ -191,6 +194,12 @@ def _convert_plain(value: Tensor, x_t: Tensor, a: Tensor, s: Tensor, source: str
     if source == "x0":
         return (x_t - a * value) / s if target == "eps" else (a * x_t - value) / s
     return a * x_t - s * value if target == "x0" else s * x_t + a * value
+
+
+def _require_signal(schedule: Schedule, a: Tensor) -> None:
+    # Most schedules never come near zero: ask their last entry first, which costs a GPU nothing.
+    if float(schedule.sqrt_alpha_bar[-1].to(a.dtype)) == 0:
+        require(bool((a > 0).all()), "t", f"a time where it rounds to 0 in {a.dtype}", "a time where alpha_bar_t > 0")
 
 
 def _check_inputs(**tensors: Tensor | None) -> None:

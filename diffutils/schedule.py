@@ -39,6 +39,7 @@ class Schedule:
 
     Attributes (float64 CPU tensors of length T + 1, index 0 is "no noise"):
         beta, alpha, alpha_bar, log_alpha_bar: the variances, 1 - beta, their running product and its logarithm.
+        sqrt_alpha, sqrt_beta: the factors of x_{t-1} and of the noise in one step.
         sigma2: 1 - alpha_bar. sqrt_alpha_bar and sqrt_one_minus_alpha_bar: the factors of x_0 and of eps in x_t.
         snr: alpha_bar / (1 - alpha_bar); infinite at index 0.
         beta_tilde: variance of q(x_{t-1} | x_t, x_0); 0 at indices 0 and 1 (Ho et al. 2020, eq. 7).
@@ -65,7 +66,9 @@ class Schedule:
         self.alpha = self.log_alpha_bar.diff(prepend=start).exp()
         self.alpha_bar = self.log_alpha_bar.exp()
         # 1 - alpha_bar would lose all its digits where alpha_bar is nearly 1.
-        self.sigma2 = -torch.expm1(self.log_alpha_bar)
+        # 0 - y and not -y: the latter would put a minus sign on the zero at t = 0.
+        self.sigma2 = 0 - torch.expm1(self.log_alpha_bar)
+        self.sqrt_alpha, self.sqrt_beta = self.alpha.sqrt(), self.beta.sqrt()
         self.sqrt_alpha_bar = (self.log_alpha_bar / 2).exp()
         self.sqrt_one_minus_alpha_bar = self.sigma2.sqrt()
         self.snr = 1 / torch.expm1(-self.log_alpha_bar)
@@ -80,7 +83,7 @@ class Schedule:
         start = torch.zeros(1, dtype=torch.float64)
         self.beta_tilde = torch.cat([start, share * self.sigma2[:-1]])
         self.posterior_x0 = torch.cat([start, share * self.sqrt_alpha_bar[:-1]])
-        keep = self.alpha[1:].sqrt() * self.sigma2[:-1] / self.sigma2[1:]
+        keep = self.sqrt_alpha[1:] * self.sigma2[:-1] / self.sigma2[1:]
         self.posterior_xt = torch.cat([start, keep])
 
     @classmethod
@@ -239,7 +242,8 @@ class Schedule:
 
 def _checked_betas(beta: Any) -> Tensor:
     try:
-        values = torch.as_tensor(beta).detach().to("cpu", torch.float64).clone()
+        # dtype at once: a list read in torch's default float32 would lose digits before it reaches float64.
+        values = torch.as_tensor(beta, dtype=torch.float64, device="cpu").detach().clone()
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"beta must be a list of T numbers in (0, 1), got {beta!r}") from None
     require(values.ndim == 1 and len(values) >= 1, "beta.shape", tuple(values.shape), "(T,) with T at least 1")

@@ -1,0 +1,250 @@
+"""Schedules against the papers' formulas, against exact rational arithmetic, and against bad input."""
+
+from __future__ import annotations
+
+import copy
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from diffutils.schedule import Schedule
+
+NAMED = {
+    "linear": Schedule.linear(),
+    "cosine": Schedule.cosine(),
+    "quadratic": Schedule.quadratic(),
+    "sigmoid": Schedule.sigmoid(),
+    "constant": Schedule.constant(100, 0.05),
+    "short": Schedule.linear(50, 1e-4, 0.02),
+    "one step": Schedule([0.3]),
+}
+
+
+@pytest.fixture(params=NAMED, name="schedule")
+def _schedule(request):
+    return NAMED[request.param]
+
+
+def test_tables_are_one_based_float64_on_the_cpu(schedule):
+    tables = "beta alpha alpha_bar log_alpha_bar beta_tilde snr sigma2 sqrt_alpha_bar sqrt_one_minus_alpha_bar"
+    for name in tables.split():
+        table = getattr(schedule, name)
+        assert (table.shape, table.dtype, table.device.type) == ((schedule.T + 1,), torch.float64, "cpu"), name
+    assert len(schedule) == schedule.T
+    assert [float(x[0]) for x in (schedule.beta, schedule.alpha, schedule.alpha_bar)] == [0.0, 1.0, 1.0]
+    assert float(schedule.sigma2[0]) == 0.0 and math.copysign(1, schedule.sigma2[0]) == 1
+    assert float(schedule.snr[0]) == math.inf
+    assert schedule.beta_tilde[:2].tolist() == [0.0, 0.0]
+    assert schedule.timesteps.tolist() == list(range(schedule.T + 1)) and schedule.timesteps.dtype == torch.long
+
+
+def test_every_table_agrees_with_exact_fractions():
+    beta = [0.001, 0.25, 0.5, 0.999]
+    schedule = Schedule(beta)
+    alpha_bar = [Fraction(1)]
+    for b in beta:
+        alpha_bar.append(alpha_bar[-1] * (1 - Fraction(b)))
+    close = dict(rtol=1e-14, atol=0.0)
+    exact = lambda values: torch.tensor([float(v) for v in values], dtype=torch.float64)  # noqa: E731
+    steps = range(1, 5)
+    assert_close(schedule.alpha_bar, exact(alpha_bar), **close)
+    assert_close(schedule.sigma2, exact(1 - a for a in alpha_bar), **close)
+    assert_close(schedule.snr[1:], exact(a / (1 - a) for a in alpha_bar[1:]), **close)
+    tilde = [Fraction(beta[t - 1]) * (1 - alpha_bar[t - 1]) / (1 - alpha_bar[t]) for t in steps]
+    assert_close(schedule.beta_tilde[1:], exact(tilde), **close)
+    x0 = [math.sqrt(alpha_bar[t - 1]) * beta[t - 1] / float(1 - alpha_bar[t]) for t in steps]
+    assert_close(schedule.posterior_x0[1:], exact(x0), **close)
+    x_t = [math.sqrt(1 - beta[t - 1]) * float((1 - alpha_bar[t - 1]) / (1 - alpha_bar[t])) for t in steps]
+    assert_close(schedule.posterior_xt[1:], exact(x_t), **close)
+
+
+def test_nothing_is_lost_where_alpha_bar_is_nearly_one_or_nearly_zero():
+    tiny = Schedule([1e-18, 2e-18, 3e-18])
+    assert_close(tiny.sigma2, torch.tensor([0, 1e-18, 3e-18, 6e-18], dtype=torch.float64), rtol=1e-12, atol=0.0)
+    assert_close(tiny.beta_tilde[2:], torch.tensor([2 / 3, 1.5], dtype=torch.float64) * 1e-18, rtol=1e-12, atol=0.0)
+    steep = Schedule.constant(300, 0.9)
+    assert float(steep.alpha_bar[300]) == pytest.approx(1e-300, rel=1e-11)
+    assert float(steep.snr[300]) == pytest.approx(1e-300, rel=1e-11)
+
+
+def test_invariants(schedule):
+    assert bool((schedule.alpha_bar.diff() < 0).all()) and bool((schedule.snr.diff() < 0).all())
+    assert_close(schedule.alpha, 1 - schedule.beta, rtol=0.0, atol=1e-15)
+    assert_close(schedule.alpha.cumprod(0), schedule.alpha_bar, rtol=1e-12, atol=0.0)
+    assert_close(schedule.sqrt_alpha_bar**2 + schedule.sqrt_one_minus_alpha_bar**2, torch.ones(schedule.T + 1).double())
+    assert bool((schedule.beta_tilde <= schedule.beta).all())
+
+
+def test_linear_is_ho_et_al():
+    schedule = Schedule.linear()
+    assert_close(schedule.beta[[1, 2, 1000]], torch.tensor([1e-4, 1e-4 + 0.0199 / 999, 0.02], dtype=torch.float64))
+    assert float(schedule.alpha_bar[-1]) == pytest.approx(4.0358e-05, rel=1e-4)
+
+
+@pytest.mark.parametrize("T", [25, 100, 5000])
+def test_linear_defaults_keep_the_sum_of_betas(T):
+    schedule = Schedule.linear(T)
+    assert float(schedule.beta.sum()) == pytest.approx(10.05)
+    assert float(schedule.alpha_bar[-1]) < math.exp(-10.05)
+
+
+def test_cosine_is_nichol_and_dhariwal():
+    T, s = 1000, 0.008
+    schedule = Schedule.cosine(T)
+    f = [math.cos((t / T + s) / (1 + s) * math.pi / 2) ** 2 for t in range(T + 1)]
+    expected = torch.tensor([value / f[0] for value in f], dtype=torch.float64)
+    clipped = schedule.beta == 0.999
+    assert clipped.nonzero().flatten().tolist() == [1000]
+    assert_close(schedule.alpha_bar[:T], expected[:T], rtol=1e-9, atol=0.0)
+    assert float(schedule.alpha_bar[T]) == pytest.approx(expected[T - 1].item() * 0.001, rel=1e-9)
+
+
+def test_quadratic_has_evenly_spaced_roots():
+    schedule = Schedule.quadratic(200, 1e-3, 0.09)
+    step = (0.3 - math.sqrt(1e-3)) / 199
+    assert_close(schedule.sqrt_beta[1:].diff(), torch.full((199,), step, dtype=torch.float64), rtol=1e-9, atol=0.0)
+    assert schedule.beta[[1, 200]].tolist() == pytest.approx([1e-3, 0.09])
+
+
+@pytest.mark.parametrize("start, end, tau", [(-3.0, 3.0, 1.0), (0.0, 3.0, 0.3), (-3.0, 3.0, 1.1)])
+def test_sigmoid_is_chen(start, end, tau):
+    T = 400
+    schedule = Schedule.sigmoid(T, start, end, tau)
+
+    def logistic(u: float) -> float:
+        return 1 / (1 + math.exp(-u / tau))
+
+    # Algorithm 1 of the paper, line by line, with its t in [0, 1].
+    gamma = [
+        min(max((logistic(end) - logistic(t / T * (end - start) + start)) / (logistic(end) - logistic(start)), 1e-9), 1)
+        for t in range(T + 1)
+    ]
+    assert_close(schedule.alpha_bar, torch.tensor(gamma, dtype=torch.float64), rtol=1e-6, atol=1e-15)
+    assert float(schedule.alpha_bar[-1]) == pytest.approx(1e-9)
+
+
+def test_constant_is_geometric():
+    schedule = Schedule.constant(30, 0.2)
+    assert_close(schedule.alpha_bar, 0.8 ** torch.arange(31, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("make", [Schedule.linear, Schedule.cosine, Schedule.quadratic, Schedule.sigmoid])
+@pytest.mark.parametrize("steps", [10, 7, 1000, 1])
+def test_respaced(make, steps):
+    parent = make(1000)
+    short = parent.respaced(steps)
+    kept = short.timesteps
+    assert short.T == steps and len(kept) == steps + 1 and kept[0] == 0 and kept[-1] == 1000
+    spacing = 1000 / steps
+    assert max(abs(int(time) - k * spacing) for k, time in enumerate(kept)) <= 0.5
+    assert torch.equal(short.alpha_bar, parent.alpha_bar[kept])
+    assert torch.equal(short.sigma2, parent.sigma2[kept]) and torch.equal(short.snr, parent.snr[kept])
+    ratio = parent.alpha_bar[kept[1:]] / parent.alpha_bar[kept[:-1]]
+    assert_close(short.beta[1:], 1 - ratio, rtol=1e-9, atol=1e-13)
+    assert_close(short.alpha.cumprod(0), short.alpha_bar, rtol=1e-10, atol=0.0)
+    assert short.beta_tilde[:2].tolist() == [0.0, 0.0] and short.posterior_x0[1] == 1.0
+
+
+def test_respaced_twice_maps_to_the_first_parent():
+    parent = Schedule.linear()
+    nested = parent.respaced(100).respaced(10)
+    assert nested.timesteps.tolist() == list(range(0, 1001, 100))
+    assert torch.equal(nested.alpha_bar, parent.alpha_bar[::100])
+
+
+def test_gather_one_time_and_one_per_sample():
+    schedule = Schedule.linear()
+    like = torch.zeros(4, 3, 8, 8)
+    one = schedule.gather(schedule.alpha_bar, 7, like)
+    assert one.shape == (1, 1, 1, 1) and one.dtype == torch.float32
+    assert float(one) == pytest.approx(float(schedule.alpha_bar[7]), rel=1e-7)
+    each = schedule.gather(schedule.alpha_bar, torch.tensor([0, 1, 999, 1000]), like)
+    assert each.shape == (4, 1, 1, 1) and each.dtype == torch.float32
+    assert_close(each.flatten(), schedule.alpha_bar[[0, 1, 999, 1000]].float(), rtol=0.0, atol=0.0)
+    assert schedule.gather(schedule.beta, torch.tensor(5), like[:, 0, 0, 0]).shape == (1,)
+    double = schedule.gather(schedule.alpha_bar, torch.tensor([3] * 4, dtype=torch.int32), like.double())
+    assert torch.equal(double.flatten(), schedule.alpha_bar[[3] * 4])
+
+
+def test_gather_caches_one_copy_and_does_not_mistake_tables():
+    schedule = Schedule.linear(100)
+    like, t = torch.zeros(1), torch.tensor([50])
+    for _ in range(300):
+        scaled = schedule.alpha_bar * 2
+        assert float(schedule.gather(scaled, t, like)) == pytest.approx(2 * float(schedule.alpha_bar[50]))
+    assert len(schedule._cache) <= 128
+    other = copy.deepcopy(schedule)
+    assert float(other.gather(other.alpha_bar, t, like)) == pytest.approx(float(schedule.alpha_bar[50]))
+
+
+@pytest.mark.parametrize(
+    "t, word",
+    [
+        (-1, "0..1000"),
+        (1001, "0..1000"),
+        (1.0, "integer"),
+        (True, "integer"),
+        (None, "integer"),
+        (torch.tensor([0.0, 1.0]), "dtype"),
+        (torch.tensor([True, False]), "dtype"),
+        (torch.tensor([1, 2, 3]), "shape"),
+        (torch.tensor([1]), "shape"),
+        (torch.tensor([[1, 2]]), "shape"),
+        (torch.tensor([5, -1]), "-1..5"),
+        (torch.tensor([5, 1001]), "5..1001"),
+        (torch.tensor(1001), "0..1000"),
+        (torch.tensor(2.0), "dtype"),
+    ],
+)
+def test_gather_refuses_bad_times(t, word):
+    schedule = Schedule.linear()
+    with pytest.raises(ValueError, match="^t.*" + word.replace(".", r"\.")):
+        schedule.gather(schedule.beta, t, torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize(
+    "make, argument",
+    [
+        (lambda: Schedule([]), "beta.shape"),
+        (lambda: Schedule([[0.1]]), "beta.shape"),
+        (lambda: Schedule("linear"), "beta"),
+        (lambda: Schedule([0.1, 0.0]), r"beta\[1\]"),
+        (lambda: Schedule([1.0]), r"beta\[0\]"),
+        (lambda: Schedule([0.1, 0.2, -0.1]), r"beta\[2\]"),
+        (lambda: Schedule([float("nan")]), r"beta\[0\]"),
+        (lambda: Schedule([0.1, 0.2], timesteps=[1]), "timesteps.shape"),
+        (lambda: Schedule([0.1, 0.2], timesteps=[2, 1]), "timesteps"),
+        (lambda: Schedule([0.1, 0.2], timesteps=[0, 1]), "timesteps"),
+        (lambda: Schedule([0.1, 0.2], timesteps=[1.0, 2.0]), "timesteps.dtype"),
+        (lambda: Schedule.linear(0), "T"),
+        (lambda: Schedule.linear(2.5), "T"),
+        (lambda: Schedule.linear(20), "T"),
+        (lambda: Schedule.linear(10, 0.1, 1.0), "beta_end"),
+        (lambda: Schedule.linear(10, 0.0, 0.1), "beta_start"),
+        (lambda: Schedule.quadratic(-1), "T"),
+        (lambda: Schedule.quadratic(10, 0.1, 2.0), "beta_end"),
+        (lambda: Schedule.cosine(0), "T"),
+        (lambda: Schedule.cosine(10, s=-0.1), "s"),
+        (lambda: Schedule.cosine(10, max_beta=1.0), "max_beta"),
+        (lambda: Schedule.sigmoid(0), "T"),
+        (lambda: Schedule.sigmoid(10, start=3.0, end=3.0), "end"),
+        (lambda: Schedule.sigmoid(10, tau=0.0), "tau"),
+        (lambda: Schedule.sigmoid(10, clip_min=0.0), "clip_min"),
+        (lambda: Schedule.constant(0, 0.1), "T"),
+        (lambda: Schedule.constant(10, 1.0), "beta"),
+        (lambda: Schedule.constant(10, None), "beta"),
+        (lambda: Schedule.linear().respaced(0), "steps"),
+        (lambda: Schedule.linear().respaced(1001), "steps"),
+        (lambda: Schedule.linear().respaced(10.0), "steps"),
+    ],
+)
+def test_bad_input_names_the_argument(make, argument):
+    with pytest.raises(ValueError, match="^" + argument):
+        make()
+
+
+def test_repr_names_the_schedule():
+    assert repr(Schedule.linear()) == "Schedule('linear', T=1000, alpha_bar_T=4.04e-05)"
