@@ -45,14 +45,15 @@ def paired_notebook(chapter: Path) -> NotebookNode:
     notebook = source_notebook(chapter)
     cache = get_cache(cache_path())
     executed = cache.get_cache_bundle(cache.match_cache_notebook(notebook).pk).nb
-    outputs = iter([cell.outputs for cell in executed.cells if cell.cell_type == "code"])
-    for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
-        made = next(outputs)
-        cell.execution_count = None
-        cell.outputs = [_merged_stream(chapter, made)] if is_checked(cell) else []
+    for count, (cell, ran) in enumerate(zip(_code_cells(notebook), _code_cells(executed), strict=True), start=1):
+        if is_checked(cell):
+            cell.outputs = [_merged_stream(chapter, ran.outputs)]
+            cell.execution_count = count  # nbval takes a cell without a count for one that never ran
     return notebook
+
+
+def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def _merged_stream(chapter: Path, outputs: list[NotebookNode]) -> NotebookNode:

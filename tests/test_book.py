@@ -1,0 +1,136 @@
+"""The book keeps its own contract: pairs in step, claims, exercises, figures that are described, links that lead somewhere."""
+
+import re
+from pathlib import Path
+
+import jupytext
+import notebooks
+import pytest
+import yaml
+from execution import chapter_paths
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = chapter_paths()
+PAGES = [ROOT / "index.md", *sorted((ROOT / "pages").glob("*.md")), *CHAPTERS]
+chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+
+
+def cells(path: Path, kind: str) -> list:
+    return [cell for cell in jupytext.read(path).cells if cell.cell_type == kind]
+
+
+def code(path: Path) -> str:
+    return "\n".join(cell.source for cell in cells(path, "code"))
+
+
+def prose(path: Path) -> str:
+    return "\n\n".join(cell.source for cell in cells(path, "markdown"))
+
+
+def tags(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def test_the_table_of_contents_holds_every_page():
+    parts = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    listed = [parts["root"]] + [entry["file"] for part in parts["parts"] for entry in part["chapters"]]
+    assert sorted(listed) == sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in PAGES)
+
+
+@chapter
+def test_each_chapter_and_its_pair_are_in_step(path):
+    assert notebooks.differences(path) == []
+
+
+@chapter
+def test_what_a_pair_keeps_is_what_a_claim_prints(path):
+    for cell in jupytext.read(path.with_suffix(".ipynb")).cells:
+        for output in cell.get("outputs", []):
+            for line in output.text.splitlines():
+                number = path.stem[:2].lstrip("0")
+                assert re.fullmatch(rf"claim {number}\.\d+ holds: .+ \| bound .+ \| measured \S+", line), line
+
+
+@chapter
+def test_a_chapter_makes_five_claims_and_shows_their_table_last(path):
+    source = code(path)
+    assert len(re.findall(r"\bclaims\.(?:at_most|at_least|between|equal)\(", source)) >= 5
+    shown = [cell for cell in cells(path, "code") if cell.source.strip() == "claims"]
+    assert len(shown) == 1
+    assert "## What this chapter proved" in prose(path)
+
+
+@chapter
+def test_every_claim_is_compared_by_nbval(path):
+    for cell in cells(path, "code"):
+        claims = re.search(r"\bclaims\.(?:at_most|at_least|between|equal)\(", cell.source)
+        if claims:
+            assert "nbval-check-output" in tags(cell), cell.source
+
+
+@chapter
+def test_a_chapter_trains_and_samples(path):
+    source = code(path)
+    assert re.search(r"\btrain\(", source)
+    assert re.search(r"\b(?:sample|ancestral)\w*\(", source)
+
+
+@chapter
+def test_each_exercise_has_a_folded_solution_that_runs(path):
+    text = prose(path)
+    number = path.stem[:2].lstrip("0")
+    exercises = re.findall(rf"\*\*Exercise {number}\.(\d+)\.?\*\*", text)
+    solutions = re.findall(rf"\*\*Solution {number}\.(\d+)\.?\*\*", text)
+    assert len(exercises) >= 3
+    assert exercises == solutions == [str(index) for index in range(1, len(exercises) + 1)]
+    assert sum("hide-cell" in tags(cell) for cell in cells(path, "code")) >= len(exercises)
+
+
+@chapter
+def test_code_cells_are_short(path):
+    for cell in cells(path, "code"):
+        if "hide-input" not in tags(cell) and "hide-cell" not in tags(cell):
+            lines = [line for line in cell.source.splitlines() if line.strip()]
+            assert len(lines) <= 14, cell.source
+
+
+@chapter
+def test_chapters_use_only_what_jupyter_colab_and_github_render_too(path):
+    text = prose(path)
+    assert not re.search(r"^(?:```|:::)\{", text, re.MULTILINE), "a MyST directive"
+    assert not re.search(r"\{[a-z:-]+\}`", text), "a MyST role"
+
+
+@chapter
+def test_numbered_equations_are_numbered_once_and_referred_to_where_they_exist(path):
+    text = prose(path)
+    number = path.stem[:2].lstrip("0")
+    tagged = re.findall(r"\\tag\{([\d.]+)\}", text)
+    assert len(tagged) == len(set(tagged))
+    assert all(tag.startswith(f"{number}.") for tag in tagged)
+    assert set(re.findall(rf"\(({number}\.\d+)\)", text)) <= set(tagged)
+
+
+@page
+def test_relative_links_lead_to_a_file(path):
+    text = path.read_text()
+    for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", text):
+        assert (path.parent / target).exists(), target
+
+
+@page
+def test_no_page_advises_the_foreign_package_of_the_same_name(path):
+    assert not re.search(r"pip install +(?:-\S+ +)*diffutils", path.read_text())
+
+
+def test_a_pair_out_of_step_is_noticed(tmp_path):
+    source = CHAPTERS[0]
+    for suffix in (".md", ".ipynb"):
+        (tmp_path / source.name).with_suffix(suffix).write_text(source.with_suffix(suffix).read_text())
+    copy = tmp_path / source.name
+    assert notebooks.differences(copy) == []
+    copy.write_text(copy.read_text().replace("# ", "# Another title: ", 1))
+    assert any("differs from its source" in problem for problem in notebooks.differences(copy))
+    copy.with_suffix(".ipynb").unlink()
+    assert notebooks.differences(copy) == [f"{source.stem}.ipynb is missing"]
