@@ -3,24 +3,32 @@
 - The execution cache lives in a folder named after the code the chapters import (see ``execution.py``), so that a
   change in ``diffutils`` executes the chapters again.
 - The alternative text that ``diffutils.figures.show`` stores with a picture reaches the page.
+- Mathematics is set by scripts and fonts that lie beside the pages, so that the book can be read without a network.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+from importlib.metadata import distribution
+from pathlib import Path
 
 from docutils import nodes
 from myst_nb.core.render import MimeData, NbElementRenderer
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from execution import ENVIRONMENT, TIMEOUT_SECONDS, cache_path
+from execution import ENVIRONMENT, ROOT, TIMEOUT_SECONDS, cache_path
+
+MATHJAX_SCRIPT = "tex-chtml-full.js"
+MATHJAX_FONTS = "output/chtml/fonts/woff-v2"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
     # Before myst-nb reads its settings, which it does at the same event with the default priority.
     app.connect("config-inited", _use_cache, priority=100)
+    app.connect("config-inited", _bring_mathjax, priority=100)
     _carry_alternative_text()
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -30,6 +38,18 @@ def _use_cache(app: Sphinx, config: Config) -> None:
         os.environ.setdefault(name, value)
     config.nb_execution_cache_path = str(cache_path())
     config.nb_execution_timeout = TIMEOUT_SECONDS
+
+
+def _bring_mathjax(app: Sphinx, config: Config) -> None:
+    target = ROOT / "_build" / "static"
+    for source in distribution("sphinx-mathjax-offline").files:
+        path = source.as_posix().partition("/static/mathjax/")[2]
+        if path == MATHJAX_SCRIPT or Path(path).parent.as_posix() == MATHJAX_FONTS:
+            copy = target / "mathjax" / path
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source.locate(), copy)
+    config.html_static_path = [*config.html_static_path, str(target)]
+    config.mathjax_path = f"mathjax/{MATHJAX_SCRIPT}"
 
 
 def _carry_alternative_text() -> None:
