@@ -18,8 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_SECONDS = 600
 NUMERIC_LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "POT", "mlxtend", "matplotlib")
-# One thread a chapter, because chapters run side by side; no progress bars, because a page keeps each refresh as a line.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+# One thread a chapter, because chapters run side by side; no progress bars, because a page keeps each refresh as a line;
+# no widget state, because a page has no kernel to bring it to life.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "DIFFUTILS_STATIC": "1"}
 
 
 def chapter_paths() -> list[Path]:

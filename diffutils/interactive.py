@@ -1,0 +1,149 @@
+"""Figures with a slider: live where a kernel runs, and alive without one in the built page.
+
+``slider(draw, values, ...)`` draws one figure for each value. In Jupyter and Colab the result is an ipywidgets slider.
+In a built page, where no kernel answers, it is an HTML slider over the same pictures: it follows mouse, touch and arrow
+keys, and shows its first picture where scripts are switched off. While the book is built only the HTML is emitted
+(``DIFFUTILS_STATIC=1``), because a widget's state would be dead weight in a page.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from typing import Any, Callable, Sequence
+
+import ipywidgets
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from PIL import Image
+
+from diffutils.validation import require
+
+_DPI = 100
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One position of a slider: its label, its alternative text, and its picture as lossless WebP."""
+
+    label: str
+    alt: str
+    picture: bytes
+
+    @property
+    def address(self) -> str:
+        """The picture as a data address."""
+        return "data:image/webp;base64," + base64.b64encode(self.picture).decode()
+
+
+class Slider:
+    """Frames and the slider that moves through them; made by ``slider``."""
+
+    def __init__(self, name: str, frames: Sequence[Frame], start: int, width: int) -> None:
+        self.name, self.frames, self.start, self.width = name, tuple(frames), start, width
+
+    def widget(self) -> ipywidgets.Widget:
+        """Return the live slider for a running kernel."""
+        choice = ipywidgets.SelectionSlider(
+            options=[(frame.label, index) for index, frame in enumerate(self.frames)],
+            value=self.start,
+            description=self.name,
+            style={"description_width": "initial"},
+        )
+        picture = ipywidgets.HTML(self._image(self.start))
+
+        def move(change: dict[str, Any]) -> None:
+            picture.value = self._image(change["new"])
+
+        choice.observe(move, names="value")
+        return ipywidgets.VBox([choice, picture])
+
+    def _image(self, index: int) -> str:
+        frame = self.frames[index]
+        return f'<img src="{frame.address}" alt="{html.escape(frame.alt)}" width="{self.width}" style="max-width:100%">'
+
+    def to_html(self) -> str:
+        """Return the slider as HTML that needs no kernel and nothing from elsewhere."""
+        key = "slider-" + uuid.uuid5(uuid.NAMESPACE_OID, self.name + "".join(f.label + f.alt for f in self.frames)).hex[:12]
+        first = self.frames[self.start]
+        frames = json.dumps([[f.label, f.alt, f.address] for f in self.frames]).replace("</", "<\\/")
+        return (
+            f'<figure class="slider" id="{key}" style="margin:0">{self._image(self.start)}'
+            f'<div class="slider-bar" hidden><label>{html.escape(self.name)} '
+            f'<input type="range" min="0" max="{len(self.frames) - 1}" value="{self.start}" '
+            f'aria-valuetext="{html.escape(first.label)}"></label> <output>{html.escape(first.label)}</output></div>'
+            f"<script>{_SCRIPT % (json.dumps(key), frames)}</script></figure>"
+        )
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        text = f"{self.name}: {self.frames[0].label} to {self.frames[-1].label}"
+        if os.environ.get("DIFFUTILS_STATIC") == "1":
+            return {"text/html": self.to_html(), "text/plain": text}
+        live = self.widget()._repr_mimebundle_()
+        bundle = live[0] if isinstance(live, tuple) else live
+        return {**bundle, "text/html": self.to_html(), "text/plain": text}
+
+
+_SCRIPT = """(() => {
+  const figure = document.getElementById(%s);
+  const frames = %s;
+  const [image, bar] = [figure.querySelector("img"), figure.querySelector(".slider-bar")];
+  const [input, output] = [bar.querySelector("input"), bar.querySelector("output")];
+  bar.hidden = false;
+  input.addEventListener("input", () => {
+    const [label, alt, address] = frames[input.value];
+    image.src = address;
+    image.alt = alt;
+    output.textContent = label;
+    input.setAttribute("aria-valuetext", label);
+  });
+})();"""
+
+
+def slider(
+    draw: Callable[[Any], Figure],
+    values: Sequence[Any],
+    *,
+    name: str,
+    alt: Callable[[Any], str],
+    label: Callable[[Any], str] = str,
+    start: int = 0,
+) -> Slider:
+    """Draw one figure for each value and return the slider that moves through them.
+
+    Args:
+        draw: value -> figure; the figures must have one size, and are closed here.
+        values: the positions, from left to right; at least two.
+        name: what the slider sets, a symbol such as "t".
+        alt: value -> what the figure at this value shows, in at least 30 characters.
+        label: value -> the text beside the slider.
+        start: the position shown first.
+
+    Raises:
+        ValueError: if there are fewer than two values, an alt text is too short, or ``start`` is no position.
+    """
+    values = list(values)
+    require(len(values) >= 2, "values", values, "a sequence of at least two positions")
+    require(start in range(len(values)), "start", start, f"a position in 0..{len(values) - 1}")
+    texts = [alt(value) for value in values]
+    for text in texts:
+        require(len(text) >= 30, "alt", text, "a description of at least 30 characters")
+    frames, width = [], 0
+    for value, text in zip(values, texts):
+        fig = draw(value)
+        width = round(fig.get_figwidth() * _DPI)
+        frames.append(Frame(label(value), text, _webp(fig)))
+    return Slider(name, frames, start, width)
+
+
+def _webp(fig: Figure) -> bytes:
+    png, webp = io.BytesIO(), io.BytesIO()
+    fig.savefig(png, format="png", dpi=_DPI)
+    plt.close(fig)
+    Image.open(png).convert("RGB").save(webp, "WEBP", lossless=True, method=4)
+    return webp.getvalue()

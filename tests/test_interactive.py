@@ -1,0 +1,84 @@
+"""A slider shows the right picture for each position, with a kernel and without one."""
+
+import base64
+import io
+import re
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffutils.interactive import slider
+
+
+def draw(value):
+    fig = plt.figure(figsize=(2, 1), layout="none")
+    fig.set_facecolor((value / 10, 0, 0))
+    return fig
+
+
+def alt(value):
+    return f"A panel filled with red of strength {value} out of ten."
+
+
+@pytest.fixture
+def reds():
+    return slider(draw, [0, 5, 10], name="strength <r>", alt=alt, label=lambda value: f"r = {value}", start=1)
+
+
+def red_of(address: str) -> float:
+    data = base64.b64decode(address.removeprefix("data:image/webp;base64,"))
+    return float(np.asarray(Image.open(io.BytesIO(data)))[..., 0].mean()) / 255
+
+
+def test_each_frame_holds_its_own_picture_and_text(reds):
+    assert [frame.label for frame in reds.frames] == ["r = 0", "r = 5", "r = 10"]
+    assert [red_of(frame.address) for frame in reds.frames] == pytest.approx([0, 0.5, 1], abs=0.01)
+    assert reds.frames[2].alt == alt(10)
+    assert reds.width == 200
+    assert not plt.get_fignums()
+
+
+def test_the_live_slider_moves_the_picture(reds):
+    box = reds.widget()
+    choice, picture = box.children
+    assert isinstance(choice, ipywidgets.SelectionSlider)
+    for index in range(3):
+        choice.value = index
+        shown = re.search(r'src="([^"]+)"', picture.value).group(1)
+        assert shown == reds.frames[index].address
+        assert alt([0, 5, 10][index]) in picture.value
+
+
+def test_the_page_has_a_labelled_range_and_starts_where_it_was_told(reds):
+    page = reds.to_html()
+    assert 'type="range" min="0" max="2" value="1"' in page
+    assert "strength &lt;r&gt;" in page and "strength <r>" not in page
+    assert page.index(reds.frames[1].address) < page.index("<script>")
+    assert page.count(reds.frames[2].address) == 1
+    assert not re.search(r'(?:src|href)="https?:', page)
+
+
+def test_a_built_page_stores_no_widget(reds, monkeypatch):
+    monkeypatch.setenv("DIFFUTILS_STATIC", "1")
+    assert set(reds._repr_mimebundle_()) == {"text/html", "text/plain"}
+    monkeypatch.delenv("DIFFUTILS_STATIC")
+    assert "application/vnd.jupyter.widget-view+json" in reds._repr_mimebundle_()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"values": [1]}, "values must be a sequence of at least two positions"),
+        ({"start": 3}, r"start must be a position in 0\.\.2"),
+        ({"alt": lambda value: "red"}, "alt must be a description of at least 30 characters"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_drawn(arguments, message):
+    def never(value):
+        raise AssertionError("drawn")
+
+    with pytest.raises(ValueError, match=message):
+        slider(never, **{"values": [0, 5, 10], "name": "r", "alt": alt, **arguments})
