@@ -21,6 +21,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
+from diffutils.process import draw_noise
 from diffutils.validation import check_data, check_float, check_int, require
 
 Function = Callable[[Tensor], Tensor]
@@ -70,7 +71,7 @@ def pathwise_gradient(
     Source: Kingma and Welling 2014; Rezende et al. 2014; Mohamed et al. 2020, section 5.
     """
     mu, sigma = _check(mu, sigma, n)
-    noise = _normal(n, mu, generator)
+    noise = draw_noise(mu.new_empty(n, len(mu)), generator=generator)
     with torch.enable_grad():
         x = (mu + sigma * noise).requires_grad_()
         values = _evaluate(f, x)
@@ -108,7 +109,7 @@ def score_function_gradient(
     """
     mu, sigma = _check(mu, sigma, n)
     baseline = check_float("baseline", baseline)
-    noise = _normal(n, mu, generator)
+    noise = draw_noise(mu.new_empty(n, len(mu)), generator=generator)
     with torch.no_grad():
         weight = (_evaluate(f, mu + sigma * noise) - baseline) / sigma
     return GradientEstimates(mu=weight[:, None] * noise, sigma=weight * (noise.square().sum(dim=1) - mu.shape[0]))
@@ -143,11 +144,6 @@ def _check(mu: Tensor, sigma: Tensor | float, n: int) -> tuple[Tensor, float]:
     require(mu.ndim == 1, "mu.shape", tuple(mu.shape), "(d,)")
     check_int("n", n, 1)
     return mu.detach(), check_float("sigma", sigma, 0.0)
-
-
-def _normal(n: int, mu: Tensor, generator: torch.Generator | None) -> Tensor:
-    place = mu.device if generator is None else generator.device
-    return torch.randn(n, mu.shape[0], generator=generator, device=place, dtype=mu.dtype).to(mu.device)
 
 
 def _evaluate(f: Function, x: Tensor) -> Tensor:

@@ -324,6 +324,15 @@ def test_denoiser_answers_in_the_networks_place(prediction, dtype):
     torch.testing.assert_close(oracle(x.to(dtype).view(4, 1, 2, 1), t), answer.view(4, 1, 2, 1))
 
 
+def test_a_float32_denoiser_keeps_its_digits_at_the_first_steps():
+    """beta_1 = 1e-8 is lost in a float32 alpha_bar; the oracle must take 1 - alpha_bar from the schedule."""
+    law, schedule = two_gaussians(), Schedule.linear(100, 1e-8, 0.02)
+    x, t = torch.tensor([[-1.7], [0.4], [2.2]]), torch.tensor([1, 1, 2])
+    for prediction in ("eps", "score", "x0"):
+        oracle = law.denoiser(schedule, prediction)
+        torch.testing.assert_close(oracle(x, t), oracle(x.double(), t).float(), rtol=1e-4, atol=0.0)
+
+
 # -- bad input --------------------------------------------------------------------------------------------------------
 
 ONE, EYE = torch.ones(1), torch.eye(2)[None]
