@@ -151,8 +151,8 @@ class MLP(nn.Module):
         with seeded_init(seed):
             self.features = FourierFeatures(dim, fourier, fourier_base)
             self.first = nn.Linear(self.features.out_dim, width)
-            self.time = nn.Sequential(nn.Linear(time_dim, width), nn.SiLU())
-            self.blocks = nn.ModuleList(ResidualBlock(width, width) for _ in range(depth))
+            self.time = nn.Sequential(nn.Linear(time_dim, time_dim), nn.SiLU())
+            self.blocks = nn.ModuleList(ResidualBlock(width, time_dim) for _ in range(depth))
             self.last = nn.Linear(width, dim)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
