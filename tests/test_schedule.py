@@ -65,6 +65,7 @@ def test_nothing_is_lost_where_alpha_bar_is_nearly_one_or_nearly_zero():
     tiny = Schedule([1e-18, 2e-18, 3e-18])
     assert_close(tiny.sigma2, torch.tensor([0, 1e-18, 3e-18, 6e-18], dtype=torch.float64), rtol=1e-12, atol=0.0)
     assert_close(tiny.beta_tilde[2:], torch.tensor([2 / 3, 1.5], dtype=torch.float64) * 1e-18, rtol=1e-12, atol=0.0)
+    assert_close(tiny.snr[1:], torch.tensor([1, 1 / 3, 1 / 6], dtype=torch.float64) * 1e18, rtol=1e-12, atol=0.0)
     steep = Schedule.constant(300, 0.9)
     assert float(steep.alpha_bar[300]) == pytest.approx(1e-300, rel=1e-11)
     assert float(steep.snr[300]) == pytest.approx(1e-300, rel=1e-11)
