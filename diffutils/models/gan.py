@@ -1,0 +1,94 @@
+r"""Generative adversarial networks (적대적 생성 신경망): a generator against a discriminator.
+
+Home chapter: 1, overview of generative models.
+
+The generator G turns noise z from N(0, I) into a sample G(z). The discriminator gives a logit D(x), and
+sigmoid(D(x)) is its probability that x is real. Their losses, in nats per example (Goodfellow et al., 2014, equation 1
+and, for the generator, the non-saturating form of section 3):
+
+    L_D = E_x[ -log sigmoid(D(x)) ] + E_z[ -log(1 - sigmoid(D(G(z)))) ]     moves D only
+    L_G = E_z[ -log sigmoid(D(G(z))) ]                                      moves G only
+
+There is no likelihood: the density of G(z) is never computed, so a GAN can be judged by its samples only.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import softplus
+
+from diffutils.models.parts import fully_connected
+from diffutils.networks import seeded_init
+from diffutils.process import draw_noise
+from diffutils.validation import check_data, check_int
+
+
+class GAN(nn.Module):
+    """A non-saturating GAN for points.
+
+    Args:
+        dim: numbers per data point.
+        latent_dim: numbers per noise vector z.
+        hidden: width of both networks.
+        depth: hidden layers of both networks.
+        fourier: sines and cosines of each coordinate that the discriminator sees.
+        seed: fixes the initial weights; None leaves them to torch's global generator.
+
+    Raises:
+        ValueError: for a size below 1 (depth: below 0).
+    """
+
+    def __init__(
+        self,
+        dim: int = 2,
+        *,
+        latent_dim: int = 2,
+        hidden: int = 128,
+        depth: int = 3,
+        fourier: int = 6,
+        seed: int | None = 0,
+    ) -> None:
+        super().__init__()
+        self.dim = check_int("dim", dim, 1)
+        self.latent_dim = check_int("latent_dim", latent_dim, 1)
+        with seeded_init(seed):
+            self.generator_network = fully_connected(latent_dim, dim, hidden=hidden, depth=depth)
+            self.discriminator_network = fully_connected(dim, 1, hidden=hidden, depth=depth, fourier=fourier)
+
+    def loss(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Return L_D + L_G, in nats per example, for real points ``x`` (B, d).
+
+        L_D sees the fakes as constants and L_G sees the discriminator's parameters as constants, so the gradient of the
+        sum is each player's own: one optimizer then takes simultaneous steps. The sum is not a quality: it does not
+        fall as the samples get better.
+
+        Raises:
+            ValueError: for data that is not finite or of the wrong dimension.
+        """
+        discriminator_loss, generator_loss = self.losses(x, generator=generator)
+        return discriminator_loss + generator_loss
+
+    def losses(self, x: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Return (L_D, L_G), each in nats per example; see ``loss``."""
+        check_data("x", x, dim=self.dim)
+        fake = self.generator_network(draw_noise(x.new_empty(len(x), self.latent_dim), generator=generator))
+        real_logit = self.discriminator_network(x)
+        fake_logit = self.discriminator_network(fake.detach())
+        # -log sigmoid(a) = softplus(-a), and -log(1 - sigmoid(a)) = softplus(a), without overflow.
+        discriminator_loss = softplus(-real_logit).mean() + softplus(fake_logit).mean()
+        constants = {name: value.detach() for name, value in self.discriminator_network.named_parameters()}
+        verdict = functional_call(self.discriminator_network, constants, (fake,))
+        return discriminator_loss, softplus(-verdict).mean()
+
+    @torch.no_grad()
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Return n points (n, d): one pass of the generator network each.
+
+        Raises:
+            ValueError: for n below 1.
+        """
+        check_int("n", n, 1)
+        like = next(self.generator_network.parameters())
+        return self.generator_network(draw_noise(like.new_empty(n, self.latent_dim), generator=generator))
