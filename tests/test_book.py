@@ -7,11 +7,13 @@ import jupytext
 import notebooks
 import pytest
 import yaml
-from execution import chapter_paths
+from execution import notebook_paths
 
 ROOT = Path(__file__).resolve().parent.parent
-CHAPTERS = chapter_paths()
-PAGES = [ROOT / "index.md", *sorted((ROOT / "pages").glob("*.md")), *CHAPTERS]
+NOTEBOOKS = notebook_paths()
+CHAPTERS = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
+PAGES = [ROOT / "index.md", *sorted((ROOT / "pages").glob("*.md")), *NOTEBOOKS]
+notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 
@@ -28,6 +30,11 @@ def prose(path: Path) -> str:
     return "\n\n".join(cell.source for cell in cells(path, "markdown"))
 
 
+def number_of(path: Path) -> str:
+    """What the claims and equations of a notebook are numbered with: 4 for chapter 4, G for the glossary."""
+    return path.stem[:2].lstrip("0") if path.stem[0].isdigit() else path.stem[0].upper()
+
+
 def tags(cell) -> list[str]:
     return cell.metadata.get("tags", [])
 
@@ -38,18 +45,17 @@ def test_the_table_of_contents_holds_every_page():
     assert sorted(listed) == sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in PAGES)
 
 
-@chapter
+@notebook
 def test_each_chapter_and_its_pair_are_in_step(path):
     assert notebooks.differences(path) == []
 
 
-@chapter
+@notebook
 def test_what_a_pair_keeps_is_what_a_claim_prints(path):
     for cell in jupytext.read(path.with_suffix(".ipynb")).cells:
         for output in cell.get("outputs", []):
             for line in output.text.splitlines():
-                number = path.stem[:2].lstrip("0")
-                assert re.fullmatch(rf"claim {number}\.\d+ holds: .+ \| bound .+ \| measured \S+", line), line
+                assert re.fullmatch(rf"claim {number_of(path)}\.\d+ holds: .+ \| bound .+ \| measured \S+", line), line
 
 
 @chapter
@@ -61,7 +67,7 @@ def test_a_chapter_makes_five_claims_and_shows_their_table_last(path):
     assert "## What this chapter proved" in prose(path)
 
 
-@chapter
+@notebook
 def test_every_claim_is_compared_by_nbval(path):
     for cell in cells(path, "code"):
         claims = re.search(r"\bclaims\.(?:at_most|at_least|between|equal)\(", cell.source)
@@ -79,7 +85,7 @@ def test_a_chapter_trains_and_samples(path):
 @chapter
 def test_each_exercise_has_a_folded_solution_that_runs(path):
     text = prose(path)
-    number = path.stem[:2].lstrip("0")
+    number = number_of(path)
     exercises = re.findall(rf"\*\*Exercise {number}\.(\d+)\.?\*\*", text)
     solutions = re.findall(rf"\*\*Solution {number}\.(\d+)\.?\*\*", text)
     assert len(exercises) >= 3
@@ -87,7 +93,7 @@ def test_each_exercise_has_a_folded_solution_that_runs(path):
     assert sum("hide-cell" in tags(cell) for cell in cells(path, "code")) >= len(exercises)
 
 
-@chapter
+@notebook
 def test_code_cells_are_short(path):
     for cell in cells(path, "code"):
         if "hide-input" not in tags(cell) and "hide-cell" not in tags(cell):
@@ -95,18 +101,18 @@ def test_code_cells_are_short(path):
             assert len(lines) <= 14, cell.source
 
 
-@chapter
+@notebook
 def test_chapters_use_only_what_jupyter_colab_and_github_render_too(path):
     text = prose(path)
     assert not re.search(r"^(?:```|:::)\{", text, re.MULTILINE), "a MyST directive"
     assert not re.search(r"\{[a-z:-]+\}`", text), "a MyST role"
 
 
-@chapter
+@notebook
 def test_numbered_equations_are_numbered_once_and_referred_to_where_they_exist(path):
     text = prose(path)
-    number = path.stem[:2].lstrip("0")
-    tagged = re.findall(r"\\tag\{([\d.]+)\}", text)
+    number = number_of(path)
+    tagged = re.findall(r"\\tag\{([\w.]+)\}", text)
     assert len(tagged) == len(set(tagged))
     assert all(tag.startswith(f"{number}.") for tag in tagged)
     assert set(re.findall(rf"\(({number}\.\d+)\)", text)) <= set(tagged)

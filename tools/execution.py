@@ -23,9 +23,9 @@ NUMERIC_LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "POT", "mlxtend"
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "DIFFUTILS_STATIC": "1"}
 
 
-def chapter_paths() -> list[Path]:
-    """Return the chapters' text notebooks in reading order."""
-    return sorted((ROOT / "chapters").glob("[0-9]*.md"))
+def notebook_paths() -> list[Path]:
+    """Return all text notebooks: the chapters in reading order, then the glossary."""
+    return sorted((ROOT / "chapters").glob("*.md"))
 
 
 def code_fingerprint() -> str:
@@ -46,18 +46,18 @@ def cache_path() -> Path:
     return ROOT / "_build" / ".jupyter_cache" / code_fingerprint()
 
 
-def execute(chapters: list[Path]) -> bool:
+def execute(notebooks: list[Path]) -> bool:
     """Execute those chapters that the cache does not hold; print tracebacks and return False if one fails."""
     from jupyter_cache import get_cache
     from jupyter_cache.executors import load_executor
 
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
     cache = get_cache(cache_path())
-    for chapter in chapters:
-        cache.add_nb_to_project(str(chapter), read_data={"name": "myst_nb_md", "type": "plugin"})
-    uris = [str(chapter) for chapter in chapters]
+    for path in notebooks:
+        cache.add_nb_to_project(str(path), read_data={"name": "myst_nb_md", "type": "plugin"})
+    uris = [str(path) for path in notebooks]
     todo = cache.list_unexecuted(filter_uris=uris)
-    print(f"{len(todo)} of {len(chapters)} chapters to execute", flush=True)
+    print(f"{len(todo)} of {len(notebooks)} notebooks to execute", flush=True)
     if not todo:
         return True
     result = load_executor("local-parallel", cache).run_and_cache(filter_uris=uris, timeout=TIMEOUT_SECONDS)
@@ -70,4 +70,4 @@ def execute(chapters: list[Path]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(not execute(chapter_paths()))
+    sys.exit(not execute(notebook_paths()))

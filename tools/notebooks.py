@@ -17,7 +17,7 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from execution import cache_path, chapter_paths, execute
+from execution import cache_path, notebook_paths, execute
 
 CHECKED = "nbval-check-output"
 
@@ -85,7 +85,7 @@ def differences(chapter: Path) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Write the pairs, or with ``--check`` only compare them."""
-    chapters = chapter_paths()
+    chapters = notebook_paths()
     if arguments == ["--check"]:
         problems = [problem for chapter in chapters for problem in differences(chapter)]
         print("\n".join(problems) if problems else f"{len(chapters)} pairs are in step")
