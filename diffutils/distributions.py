@@ -11,6 +11,9 @@ Let ``q(x_0) = sum_k w_k N(x_0; m_k, S_k)`` and ``x_t = sqrt(ab) x_0 + sqrt(s2) 
 
 Averages are over the posterior r_k(x), never over the prior w_k. With ``S_k = V diag(lam) V^T`` every C_k shares the
 eigenvectors V, so one eigen-decomposition serves every noise level: C_k has eigenvalues ``ab lam + s2``.
+
+Sources: the marginal and conditional Gaussians of a linear model (Bishop 2006, section 2.3.3); the link between score
+and expectation is Tweedie's formula (Efron 2011), in the form that Vincent 2011 uses for denoising.
 """
 
 from __future__ import annotations

@@ -84,6 +84,21 @@ def test_sampling_follows_the_generator_and_leaves_the_global_one_alone():
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("dim", (2, 5))
+def test_signs_of_eigenvectors_do_not_matter(dim):
+    """Eigenvectors are defined up to sign; and LAPACK's 2 x 2 ones are symmetric, which would hide a transposition."""
+    law, flipped, x = mixture(dim), mixture(dim), points(7, dim)
+    flipped._basis[..., 0] *= -1
+    for name in ("score_t", "expected_x0", "expected_eps"):
+        torch.testing.assert_close(getattr(law, name)(x, 0.5), getattr(flipped, name)(x, 0.5))
+    torch.testing.assert_close(law.covariances, flipped.covariances)
+    sample = flipped.sample(100_000, generator=make_generator(2))
+    torch.testing.assert_close(sample.T.cov(), law.covariance, atol=0.1, rtol=0.0)
+    if dim == 2:
+        assert law.entropy() == pytest.approx(flipped.entropy(), abs=1e-8)
+        assert law.bayes_loss(0.5) == pytest.approx(flipped.bayes_loss(0.5), abs=1e-8)
+
+
 def test_isotropic_and_full_covariances_agree():
     means, weights = points(3, 2), torch.tensor([0.2, 0.3, 0.5])
     variances = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64)
