@@ -1,10 +1,9 @@
 """A small U-Net for images (home chapter: 5, the reverse process).
 
 The network looks at a noisy image at several resolutions. On the way down it halves the image and keeps what it has
-seen; on the way up it doubles the image and adds what was kept. Every residual block is told the time t by a scale
-and a shift of its channels. With ``patch`` = 2 the network works on 2x2 patches of pixels instead of on single
-pixels, a quarter of the positions: a resolution step that costs nothing, and most of the speed on a CPU. Adding what
-was kept, where the usual U-Net concatenates it, is the rest of the speed.
+seen; on the way up it doubles the image and reads what was kept beside it. Every residual block is told the time t by a
+scale and a shift of its channels. With ``patch`` = 2 the network works on 2x2 patches of pixels instead of on single
+pixels, a quarter of the positions: a resolution step that costs nothing, and most of the speed on a CPU.
 
 Sources: Ronneberger et al. 2015 (arXiv:1505.04597) for the shape, Ho et al. 2020 (arXiv:2006.11239, appendix B) for the
 time embedding, the residual blocks and the attention at low resolution.
@@ -29,16 +28,17 @@ def _norm(channels: int) -> nn.GroupNorm:
 class ResidualBlock(nn.Module):
     """Two convolutions around a shortcut; the time scales and shifts the channels between them.
 
-    Shapes: x (B, channels, H, W), time (B or 1, time_dim) -> (B, channels, H, W). It starts as the identity, because
-    its last convolution starts at zero.
+    Shapes: x (B, in_channels, H, W), time (B or 1, time_dim) -> (B, out_channels, H, W). It starts as its shortcut,
+    because its last convolution starts at zero.
     """
 
-    def __init__(self, channels: int, time_dim: int, dropout: float = 0.0) -> None:
+    def __init__(self, in_channels: int, out_channels: int, time_dim: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.norm1, self.conv1 = _norm(channels), nn.Conv2d(channels, channels, 3, padding=1)
-        self.time = nn.Linear(time_dim, 2 * channels)
-        self.norm2, self.conv2 = _norm(channels), nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm1, self.conv1 = _norm(in_channels), nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.time = nn.Linear(time_dim, 2 * out_channels)
+        self.norm2, self.conv2 = _norm(out_channels), nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.dropout = nn.Dropout(dropout)
+        self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)
 
@@ -47,7 +47,7 @@ class ResidualBlock(nn.Module):
         scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)
         h = self.conv1(F.silu(self.norm1(x)))
         h = F.silu(torch.addcmul(shift, self.norm2(h), 1 + scale))
-        return x + self.conv2(self.dropout(h))
+        return self.shortcut(x) + self.conv2(self.dropout(h))
 
 
 class Attention(nn.Module):
@@ -74,12 +74,12 @@ class Attention(nn.Module):
 
 
 class Stage(nn.Module):
-    """The residual blocks of one resolution, with attention after each where asked for."""
+    """The residual blocks of one resolution, given by their (in, out) channels, with attention where asked for."""
 
-    def __init__(self, channels: int, blocks: int, time_dim: int, dropout: float, attention: bool = False) -> None:
+    def __init__(self, sizes: Sequence[tuple[int, int]], time_dim: int, dropout: float, attention: bool) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(ResidualBlock(channels, time_dim, dropout) for _ in range(blocks))
-        self.attend = nn.ModuleList(Attention(channels) if attention else nn.Identity() for _ in range(blocks))
+        self.blocks = nn.ModuleList(ResidualBlock(i, o, time_dim, dropout) for i, o in sizes)
+        self.attend = nn.ModuleList(Attention(o) if attention else nn.Identity() for _, o in sizes)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Apply the blocks in turn."""
@@ -95,7 +95,7 @@ class UNet(nn.Module):
         channels: channels of the image.
         width: channels at the highest resolution, a multiple of 4.
         multipliers: factor on the width at each resolution; their number is the number of resolutions.
-        blocks: residual blocks per resolution on each way; the lowest resolution has its two ways in one.
+        blocks: residual blocks per resolution on each way; one more sits between the two ways.
         patch: side of the pixel patches the network works on; H and W must be multiples of
             ``patch * 2 ** (len(multipliers) - 1)``.
         attention: self-attention at the lowest resolution.
@@ -142,13 +142,15 @@ class UNet(nn.Module):
     def _build_stages(self, widths: list[int], blocks: int, time_dim: int, dropout: float, attention: bool) -> None:
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         self.up, self.grow = nn.ModuleList(), nn.ModuleList()
-        for width, below in zip(widths, widths[1:]):
-            self.down.append(Stage(width, blocks, time_dim, dropout))
-            self.shrink.append(nn.Conv2d(width, below, 3, stride=2, padding=1))
-            # Channels are cut before the image is doubled, which gives the same answer at a quarter of the work.
-            self.grow.append(nn.Sequential(nn.Conv2d(below, width, 1), nn.Upsample(scale_factor=2, mode="nearest")))
-            self.up.append(Stage(width, blocks, time_dim, dropout))
-        self.lowest = Stage(widths[-1], 2 * blocks, time_dim, dropout, attention)
+        for level, width in enumerate(widths):
+            lowest = level == len(widths) - 1
+            sizes = [(width, width)] * blocks
+            self.down.append(Stage(sizes, time_dim, dropout, attention and lowest))
+            self.up.append(Stage([(2 * width, width)] + sizes[1:], time_dim, dropout, attention and lowest))
+            if not lowest:
+                self.shrink.append(nn.Conv2d(width, widths[level + 1], 3, stride=2, padding=1))
+                self.grow.append(nn.Conv2d(widths[level + 1], width, 3, padding=1))
+        self.middle = Stage([(widths[-1], widths[-1])], time_dim, dropout, attention)
 
     def forward(self, x: Tensor, t: int | Tensor) -> Tensor:
         """Return the prediction for images x at times t: an int for the batch, or a (B,) LongTensor."""
@@ -156,12 +158,14 @@ class UNet(nn.Module):
         time = self.time(time_embedding(times_for(t, x), self.time_dim).to(x.dtype))
         patches = F.pixel_unshuffle(x, self.patch).contiguous(memory_format=torch.channels_last)
         h, kept = self.stem(patches), []
-        for stage, shrink in zip(self.down, self.shrink):
-            kept.append(stage(h, time))
-            h = shrink(kept[-1])
-        h = self.lowest(h, time)
-        for stage, grow in zip(reversed(self.up), reversed(self.grow)):
-            h = stage(grow(h) + kept.pop(), time)
+        for level, stage in enumerate(self.down):
+            h = stage(self.shrink[level - 1](h) if level else h, time)
+            kept.append(h)
+        h = self.middle(h, time)
+        for level in reversed(range(len(self.up))):
+            if level < len(self.grow):
+                h = self.grow[level](F.interpolate(h, scale_factor=2, mode="nearest"))
+            h = self.up[level](torch.cat([h, kept[level]], dim=1), time)
         return F.pixel_shuffle(self.head(h), self.patch)
 
     def _check(self, x: Tensor) -> None:

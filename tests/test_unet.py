@@ -65,12 +65,20 @@ def test_every_pixel_can_see_every_other(patch):
     assert bool((x.grad[0, 0] != 0).all())
 
 
+def test_the_way_up_reads_what_the_way_down_has_kept():
+    network = shaken(UNet(1, 8))
+    with torch.no_grad():
+        for parameter in network.grow.parameters():
+            parameter.zero_()  # nothing comes from below
+    x = torch.randn(2, 1, 8, 8, generator=seeded())
+    assert (network(x, 3) - network(x + 1, 3)).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("attention", [False, True])
 def test_every_parameter_takes_part(attention):
     network = shaken(UNet(1, 8, attention=attention))
     network(torch.randn(4, 1, 8, 8, generator=seeded()), torch.arange(1, 5)).square().sum().backward()
     for name, parameter in network.named_parameters():
-        # A bias before the softmax's keys shifts all scores alike and so changes nothing: only part of qkv.bias counts.
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
 
@@ -85,7 +93,7 @@ def test_the_network_starts_at_zero_and_its_seed_fixes_it():
 
 def test_a_block_starts_as_the_identity():
     x, time = torch.randn(2, 8, 4, 4, generator=seeded()), torch.randn(2, 16, generator=seeded(1))
-    torch.testing.assert_close(ResidualBlock(8, 16)(x, time), x, rtol=0, atol=0)
+    torch.testing.assert_close(ResidualBlock(8, 8, 16)(x, time), x, rtol=0, atol=0)
 
 
 def test_attention_is_the_softmax_of_the_papers_equation():
