@@ -136,7 +136,7 @@ class MLP(nn.Module):
         width: int = 128,
         depth: int = 3,
         fourier: int = 6,
-        fourier_base: float = 1.0,
+        fourier_base: float = 2.0,
         time_dim: int = 64,
         seed: int | None = 0,
     ) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from diffutils.networks import MLP
 from diffutils.objectives import l_simple
 from diffutils.samplers import ancestral
 from diffutils.schedule import Schedule
@@ -54,6 +55,19 @@ class DDPM(nn.Module):
             shape = (network.dim,)
         require(shape is not None, "shape", shape, "the shape of one example, since the network has no `dim`")
         self.shape = tuple(check_int("shape", size, 1) for size in shape)
+
+    @classmethod
+    def for_points(cls, dim: int = 2, *, seed: int = 0) -> DDPM:
+        """Return the book's model of points: the default MLP, 100 steps of the cosine schedule, v-prediction.
+
+        Trained with ``train(model, data, steps=700, ema_decay=0.99)``, about ten seconds on one CPU core, it samples
+        the grid, the swiss roll and the moons about as well as a second real set would (``tests/test_ddpm.py``).
+
+        Args:
+            dim: number of coordinates d of a point; the data should have about unit variance.
+            seed: fixes the initial weights.
+        """
+        return cls(MLP(dim, seed=seed), Schedule.cosine(100), "v")
 
     def forward(self, x_t: Tensor, t: Tensor | int) -> Tensor:
         """Return the network's prediction for x_t (B, *shape) at network time t, an int or (B,)."""
