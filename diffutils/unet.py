@@ -130,7 +130,8 @@ class UNet(nn.Module):
         widths = [width * check_int("multipliers", m, 1) for m in multipliers]
         self.time_dim, self.multiple = time_dim, self.patch * 2 ** (len(widths) - 1)
         with seeded_init(seed):
-            self.time = nn.Sequential(nn.Linear(time_dim, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim), nn.SiLU())
+            layers = [nn.Linear(time_dim, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim), nn.SiLU()]
+            self.time = nn.Sequential(*layers)
             self.stem = nn.Conv2d(channels * patch**2, width, 3, padding=1)
             self._build_stages(widths, blocks, time_dim, dropout, attention)
             self.head = nn.Sequential(_norm(width), nn.SiLU(), nn.Conv2d(width, channels * patch**2, 3, padding=1))
