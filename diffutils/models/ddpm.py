@@ -60,7 +60,7 @@ class DDPM(nn.Module):
     def for_points(cls, dim: int = 2, *, seed: int = 0) -> DDPM:
         """Return the book's model of points: the default MLP, 100 steps of the cosine schedule, v-prediction.
 
-        Trained with ``train(model, data, steps=700, ema_decay=0.99)``, about ten seconds on one CPU core, it samples
+        Trained with ``train(model, data, steps=1000, ema_decay=0.99)``, about 12 seconds on one CPU core, it samples
         the grid, the swiss roll and the moons about as well as a second real set would (``tests/test_ddpm.py``).
 
         Args:
