@@ -75,7 +75,13 @@ def test_samples_follow_the_density():
     grid = torch.cartesian_prod(axis, axis)
     with torch.no_grad():
         weight = flow.log_prob(grid).exp() * (axis[1] - axis[0]) ** 2
-    moments = [lambda x: x[:, 0], lambda x: x[:, 1], lambda x: x[:, 0] ** 2, lambda x: x[:, 1] ** 2, lambda x: x.prod(1)]
+    moments = [
+        lambda x: x[:, 0],
+        lambda x: x[:, 1],
+        lambda x: x[:, 0] ** 2,
+        lambda x: x[:, 1] ** 2,
+        lambda x: x.prod(dim=1),
+    ]
     for f in moments:
         values = f(samples)
         z = (values.mean() - (weight * f(grid)).sum()) / (values.std() / math.sqrt(len(values)))

@@ -33,7 +33,7 @@ def test_the_discriminators_loss_gives_the_generator_no_gradient_and_the_other_w
 def test_the_losses_are_those_of_the_paper():
     gan = GAN(hidden=16)
     x = points()
-    z = torch.randn(len(x), 2, generator=make_generator(1))
+    z = torch.randn(len(x), gan.latent_dim, generator=make_generator(1))
     real, fake = gan.discriminator_network(x), gan.discriminator_network(gan.generator_network(z))
     discriminator_loss, generator_loss = gan.losses(x, generator=make_generator(1))
     torch.testing.assert_close(discriminator_loss, -logsigmoid(real).mean() - torch.log1p(-fake.sigmoid()).mean())
@@ -62,7 +62,7 @@ def test_losses_stay_finite_when_the_discriminator_is_certain():
 
 def test_it_learns_where_a_single_gaussian_lies():
     x = 0.5 * points(4000) + torch.tensor([1.0, -1.0])
-    gan = GAN(hidden=32, depth=2, fourier=0)
+    gan = GAN(latent_dim=2, hidden=32, depth=2, fourier=0)
     train(gan, x, steps=400, batch_size=128, betas=(0.5, 0.9), ema_decay=0.99, device="cpu", progress=False)
     samples = gan.sample(4000, generator=make_generator(5))
     # It starts a distance of 1.4 away. Ten seeds ended at most 0.5 away per axis: a GAN circles its goal.

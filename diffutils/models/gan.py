@@ -44,10 +44,10 @@ class GAN(nn.Module):
         self,
         dim: int = 2,
         *,
-        latent_dim: int = 2,
-        hidden: int = 128,
+        latent_dim: int = 8,
+        hidden: int = 64,
         depth: int = 3,
-        fourier: int = 6,
+        fourier: int = 3,
         seed: int | None = 0,
     ) -> None:
         super().__init__()

@@ -59,7 +59,7 @@ class VAE(nn.Module):
         dim: int = 2,
         *,
         latent_dim: int = 2,
-        hidden: int = 128,
+        hidden: int = 64,
         depth: int = 3,
         decoder_std: float | None = None,
         fourier: int = 6,
@@ -68,7 +68,8 @@ class VAE(nn.Module):
         super().__init__()
         self.dim = check_int("dim", dim, 1)
         self.latent_dim = check_int("latent_dim", latent_dim, 1)
-        start = 1.0 if decoder_std is None else check_float("decoder_std", decoder_std, 0.0)
+        # Starting at the scale of the data lets the decoder ignore z and stay there: start well below it.
+        start = 0.2 if decoder_std is None else check_float("decoder_std", decoder_std, 0.0)
         with seeded_init(seed):
             self.encoder = fully_connected(dim, 2 * latent_dim, hidden=hidden, depth=depth, fourier=fourier)
             self.decoder = fully_connected(latent_dim, dim, hidden=hidden, depth=depth)
