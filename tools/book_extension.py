@@ -1,8 +1,9 @@
-"""A local Sphinx extension: what this book needs and Jupyter Book does not do by itself.
+r"""A local Sphinx extension: what this book needs and Jupyter Book does not do by itself.
 
 - The execution cache lives in a folder named after the code the chapters import (see ``execution.py``), so that a
   change in ``diffutils`` executes the chapters again.
 - The alternative text that ``diffutils.figures.show`` stores with a picture reaches the page.
+- An equation of several lines keeps its ``\tag``: Sphinx would wrap it into an environment in which tags are errors.
 - Mathematics is set by scripts and fonts that lie beside the pages, so that the book can be read without a network.
 """
 
@@ -29,6 +30,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     # Before myst-nb reads its settings, which it does at the same event with the default priority.
     app.connect("config-inited", _use_cache, priority=100)
     app.connect("config-inited", _bring_mathjax, priority=100)
+    app.connect("doctree-resolved", _keep_tags)
     _carry_alternative_text()
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -50,6 +52,13 @@ def _bring_mathjax(app: Sphinx, config: Config) -> None:
             shutil.copyfile(source.locate(), copy)
     config.html_static_path = [*config.html_static_path, str(target)]
     config.mathjax_path = f"mathjax/{MATHJAX_SCRIPT}"
+
+
+def _keep_tags(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    for block in doctree.findall(nodes.math_block):
+        if r"\tag" in block.astext() and not block.get("nowrap"):
+            block[:] = [nodes.Text(rf"\[{block.astext()}\]")]
+            block["nowrap"] = True
 
 
 def _carry_alternative_text() -> None:
