@@ -68,11 +68,11 @@ def test_energy_distance_in_one_dimension_is_scipys():
 
 def test_mmd_between_gaussians_has_its_closed_form():
     # E k(X, Y) for X - Y ~ N(c, v I) in d dimensions: (b^2 / (b^2 + v))^(d/2) exp(-|c|^2 / (2 (b^2 + v))).
-    b, c, d = 1.3, 0.8, 2
+    b, c, d = 1.3, 2.0, 2
     x, y = normal(4000, seed=0), normal(4000, seed=1) + torch.tensor([c, 0.0])
     within = (b**2 / (b**2 + 2)) ** (d / 2)
     exact = math.sqrt(2 * within * (1 - math.exp(-(c**2) / (2 * (b**2 + 2)))))
-    # Ten seeds gave a standard deviation of 0.008 around the exact 0.276.
+    # Ten seeds gave a standard deviation of 0.007 at most; the kernel exp(-|x - y|^2 / b^2) would be off by 0.07.
     assert mmd(x, y, bandwidth=b) == pytest.approx(exact, abs=0.04)
 
 
@@ -137,8 +137,23 @@ def test_missing_modes_are_missed_and_counted_in_the_distances():
 def test_a_mode_with_less_than_its_share_is_not_found():
     mixture = GaussianMixture(torch.tensor([0.5, 0.5]), torch.tensor([[0.0], [10.0]]), 1.0)
     samples = torch.cat([torch.zeros(90, 1), torch.full((10, 1), 10.0)])
-    assert mode_coverage(samples, mixture).found == 1  # 10 of the 50 due: under a quarter
+    assert mode_coverage(samples, mixture).found == 1  # 10 of the 50 due: under a half
     assert mode_coverage(samples, mixture, least=0.15).found == 2
+
+
+def test_points_near_a_mode_but_outside_it_do_not_find_it():
+    mixture = GaussianMixture(torch.tensor([0.5, 0.5]), torch.tensor([[0.0], [10.0]]), 1.0)
+    coverage = mode_coverage(torch.tensor([[0.0], [13.5]]).repeat(50, 1), mixture)
+    assert coverage.found == 1
+    assert coverage.histogram.tolist() == [0.5, 0.5]
+
+
+def test_points_spread_evenly_over_the_grid_find_no_mode():
+    # A disc of three standard deviations is 28% of a cell, so an even spread holds 28% of a mode's due.
+    mixture = grid_mixture()
+    reach = float(mixture.means.max()) * 1.25
+    even = reach * (2 * torch.rand(5000, 2, generator=make_generator(0)) - 1)
+    assert mode_coverage(even, mixture).found == 0
 
 
 def test_three_sigma_is_measured_in_each_modes_own_shape():

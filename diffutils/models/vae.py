@@ -47,7 +47,7 @@ class VAE(nn.Module):
         hidden: width of both networks.
         depth: hidden layers of both networks; 0 (and no ``fourier``) makes encoder and decoder linear.
         decoder_std: s, the standard deviation of x given z, in the units of the data; None learns it (one number).
-        fourier: sines and cosines of each coordinate that the encoder sees.
+        fourier: sines and cosines of each coordinate that the networks see, of x in the encoder, of z in the decoder.
         seed: fixes the initial weights; None leaves them to torch's global generator.
 
     Raises:
@@ -62,7 +62,7 @@ class VAE(nn.Module):
         hidden: int = 64,
         depth: int = 3,
         decoder_std: float | None = None,
-        fourier: int = 6,
+        fourier: int = 4,
         seed: int | None = 0,
     ) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class VAE(nn.Module):
         start = 0.2 if decoder_std is None else check_float("decoder_std", decoder_std, 0.0)
         with seeded_init(seed):
             self.encoder = fully_connected(dim, 2 * latent_dim, hidden=hidden, depth=depth, fourier=fourier)
-            self.decoder = fully_connected(latent_dim, dim, hidden=hidden, depth=depth)
+            self.decoder = fully_connected(latent_dim, dim, hidden=hidden, depth=depth, fourier=fourier)
         self.decoder_log_std = nn.Parameter(torch.tensor(math.log(start)), requires_grad=decoder_std is None)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,7 +87,8 @@ class VAE(nn.Module):
         return z, _log_normal(z, mean, log_std)
 
     def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        return _log_normal(x, self.decoder(z), self.decoder_log_std)
+        mean = self.decoder(z.flatten(0, -2)).unflatten(0, z.shape[:-1])
+        return _log_normal(x, mean, self.decoder_log_std)
 
     def elbo(self, x: Tensor, *, samples: int = 1, generator: torch.Generator | None = None) -> Tensor:
         """Return an unbiased estimate of the ELBO of each example (B,), in nats.
