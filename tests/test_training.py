@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -178,18 +182,26 @@ def test_frozen_weights_stay() -> None:
     assert model.bias.item() == 0 and model.weight.item() != 0
 
 
-def test_the_bar_is_quiet_when_asked(capsys, monkeypatch) -> None:
-    monkeypatch.setattr("diffutils.training.BAR_DELAY", 0.0)
-    run(Regression(), progress=True)
-    shown = capsys.readouterr().err
+def bar_of_a_run(progress: bool, delay: float) -> str:
+    """What training prints in a process of its own: tqdm reads its environment once, when it is imported."""
+    script = (
+        "import torch, diffutils.training as training; from tests.test_training import Regression, run;"
+        f"training.BAR_DELAY = {delay}; run(Regression(), progress={progress})"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TQDM_")}
+    root = Path(__file__).resolve().parent.parent
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=True).stderr
+
+
+def test_the_bar_shows_the_loss() -> None:
+    shown = bar_of_a_run(progress=True, delay=0.0)
     assert "training" in shown and "loss=" in shown
-    run(Regression(), progress=False)
-    assert capsys.readouterr().err == ""
 
 
-def test_a_short_run_shows_no_bar(capsys) -> None:
-    run(Regression(), progress=True)
-    assert capsys.readouterr().err == ""
+@pytest.mark.parametrize(("progress", "delay"), [(False, 0.0), (True, 60.0)])
+def test_no_bar_is_shown_when_unwanted_or_for_a_short_run(progress, delay) -> None:
+    assert bar_of_a_run(progress, delay) == ""
 
 
 def test_smoothed_losses() -> None:
