@@ -54,14 +54,17 @@ class Slider:
             value=self.start,
             description=self.name,
             style={"description_width": "initial"},
+            readout=False,  # its box cuts labels that are longer than a few letters
         )
+        label = ipywidgets.Label(self.frames[self.start].label)
         picture = ipywidgets.HTML(self._image(self.start))
 
         def move(change: dict[str, Any]) -> None:
+            label.value = self.frames[change["new"]].label
             picture.value = self._image(change["new"])
 
         choice.observe(move, names="value")
-        return ipywidgets.VBox([choice, picture])
+        return ipywidgets.VBox([ipywidgets.HBox([choice, label]), picture])
 
     def _image(self, index: int) -> str:
         frame = self.frames[index]

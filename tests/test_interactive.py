@@ -42,13 +42,14 @@ def test_each_frame_holds_its_own_picture_and_text(reds):
 
 
 def test_the_live_slider_moves_the_picture(reds):
-    box = reds.widget()
-    choice, picture = box.children
+    bar, picture = reds.widget().children
+    choice, label = bar.children
     assert isinstance(choice, ipywidgets.SelectionSlider)
     for index in range(3):
         choice.value = index
         shown = re.search(r'src="([^"]+)"', picture.value).group(1)
         assert shown == reds.frames[index].address
+        assert label.value == reds.frames[index].label
         assert alt([0, 5, 10][index]) in picture.value
 
 
