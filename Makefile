@@ -8,13 +8,14 @@ export OMP_NUM_THREADS ?= 1
 export TQDM_DISABLE ?= 1
 JOBS ?= auto
 
-.PHONY: book test test-gpu notebooks clean help
+.PHONY: book test test-gpu notebooks seeds clean help
 
 help:
 	@echo "make book       build the book into _build/html"
 	@echo "make test       run every test: the package, the pairs, every chapter"
 	@echo "make test-gpu   run every chapter with a CUDA device required"
 	@echo "make notebooks  execute the chapters and write their .ipynb pairs"
+	@echo "make seeds      run every chapter with ten other seeds"
 	@echo "make clean      remove what the build made (keeps $(VENV))"
 
 $(INSTALLED): requirements.txt pyproject.toml
@@ -37,6 +38,9 @@ test-gpu: $(INSTALLED)
 
 notebooks: $(INSTALLED)
 	$(BIN)/python tools/notebooks.py
+
+seeds: $(INSTALLED)
+	$(BIN)/python tools/seeds.py
 
 clean:
 	rm -rf _build

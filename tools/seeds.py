@@ -1,0 +1,78 @@
+"""Run every chapter with other seeds: a claim must hold by what it says, not by the luck of one draw.
+
+``python tools/seeds.py [COUNT] [NAME ...]`` runs the chapters whose name contains one of the NAMEs (all by default)
+COUNT times (10 by default). Each time every generator that a chapter makes is seeded with another number, and so are
+the data sets and the training runs, which make theirs through the same function. Prints one line for each run and
+exits with 1 if a claim failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import os
+import sys
+import time
+from pathlib import Path
+
+from execution import ENVIRONMENT, notebook_paths
+
+SHIFT = 7919  # far enough apart that no seed of one run is a seed of another
+
+
+def run(job: tuple[Path, int]) -> tuple[str, int, float, str | None]:
+    """Execute one chapter with shifted seeds; return its name, the seed, CPU seconds and the error, if any."""
+    path, seed = job
+    _shift_seeds(seed * SHIFT)
+    started, error = time.process_time(), None
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            _execute(path)
+    except Exception as caught:  # whatever a chapter raises is what this run reports
+        error = f"{type(caught).__name__}: {caught}"
+    return path.stem, seed, time.process_time() - started, error
+
+
+def _shift_seeds(shift: int) -> None:
+    import matplotlib
+
+    import diffutils.device as device
+
+    matplotlib.use("agg")
+    plain = device.make_generator
+    # Before any other module of the package binds the name.
+    device.make_generator = lambda seed, place="cpu": plain(seed + shift, place)
+
+    import diffutils.figures as figures
+
+    figures.display = lambda *_: None
+
+
+def _execute(path: Path) -> None:
+    import jupytext
+
+    names: dict = {"__name__": "__main__"}
+    for index, cell in enumerate(jupytext.read(path).cells):
+        if cell.cell_type == "code":
+            exec(compile(cell.source, f"{path.name}, cell {index}", "exec"), names)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the chapters over the seeds, two processes a time on two cores."""
+    count = int(arguments[0]) if arguments else 10
+    paths = [path for path in notebook_paths() if not arguments[1:] or any(n in path.stem for n in arguments[1:])]
+    os.environ.update(ENVIRONMENT)
+    failures = 0
+    jobs = [(path, seed) for seed in range(count) for path in paths]
+    # A fresh process for each run: modules that are imported already would keep the seeds of the run before.
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count(), maxtasksperchild=1) as pool:
+        for name, seed, seconds, error in pool.imap_unordered(run, jobs, chunksize=1):
+            failures += error is not None
+            print(f"{name:24s} seed {seed:2d}  {seconds:6.1f} CPU-s  {error or 'all claims hold'}", flush=True)
+    print(f"{len(jobs)} runs, {failures} failures")
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
