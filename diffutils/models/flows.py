@@ -92,7 +92,7 @@ class RealNVP(nn.Module):
         couplings: int = 8,
         hidden: int = 64,
         depth: int = 2,
-        max_log_scale: float = 3.0,
+        max_log_scale: float = 1.5,
         fourier: int = 6,
         seed: int | None = 0,
     ) -> None:

@@ -46,7 +46,7 @@ class GAN(nn.Module):
         *,
         latent_dim: int = 8,
         hidden: int = 64,
-        depth: int = 3,
+        depth: int = 2,
         fourier: int = 3,
         seed: int | None = 0,
     ) -> None:
