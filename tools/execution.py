@@ -62,11 +62,12 @@ def execute(notebooks: list[Path]) -> bool:
         return True
     result = load_executor("local-parallel", cache).run_and_cache(filter_uris=uris, timeout=TIMEOUT_SECONDS)
     for uri in sorted(result.succeeded):
-        seconds = cache.get_cached_project_nb(uri).data["execution_seconds"]
-        print(f"executed {Path(uri).name} in {seconds:.0f} s")
+        record = cache.get_cached_project_nb(uri)
+        seconds = f"{record.data['execution_seconds']:.0f} s" if record else "vain: it was edited meanwhile"
+        print(f"executed {Path(uri).name} in {seconds}")
     for uri in result.excepted + result.errored:
         print(f"FAILED {uri}\n{cache.get_project_record(uri).traceback}", file=sys.stderr)
-    return not (result.excepted or result.errored)
+    return not cache.list_unexecuted(filter_uris=uris)
 
 
 if __name__ == "__main__":
