@@ -79,7 +79,7 @@ class Slider:
             f'<figure class="slider" id="{key}" style="margin:0">{self._image(self.start)}'
             f'<div class="slider-bar" hidden><label>{html.escape(self.name)} '
             f'<input type="range" min="0" max="{len(self.frames) - 1}" value="{self.start}" '
-            f'style="width: min(60%, 24em); vertical-align: middle" '
+            f'style="width: min(50vw, 24em); vertical-align: middle" '
             f'aria-valuetext="{html.escape(first.label)}"></label> <output>{html.escape(first.label)}</output></div>'
             f"<script>{_SCRIPT % (json.dumps(key), frames)}</script></figure>"
         )
