@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffutils.process import PREDICTIONS, convert, draw_noise
+from diffutils.process import PREDICTIONS, convert_at, draw_noise
 from diffutils.samplers import Denoiser, predict_x0, prediction_of, reverse_variance
 from diffutils.schedule import Schedule
 from diffutils.validation import check_choice, check_data, check_float, check_int, require
@@ -64,8 +64,7 @@ def l_simple(
     x_t = a * x0 + s * eps
     guess = denoiser(x_t, schedule.timesteps.to(t.device)[t])
     require(guess.shape == x0.shape, "denoiser(x_t, t).shape", tuple(guess.shape), f"that of x0, {tuple(x0.shape)}")
-    if source != target:
-        guess = convert(schedule, guess, x_t, t, source, target)
+    guess = convert_at(guess, x_t, a, s, source, target)
     truth = {"eps": eps, "x0": x0, "v": a * eps - s * x0, "score": -eps / s}[target]
     return (guess - truth).square().mean()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from diffutils.process import PREDICTIONS
 from diffutils.validation import check_choice
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Oracle:
     """
 
     def __init__(self, mixture: GaussianMixture, schedule: Schedule, prediction: str = "eps") -> None:
-        self.prediction = check_choice("prediction", prediction, ("eps", "x0", "v", "score"))
+        self.prediction = check_choice("prediction", prediction, PREDICTIONS)
         self.mixture, self.schedule = mixture, schedule
 
     def __call__(self, x_t: Tensor, t: int | Tensor) -> Tensor:

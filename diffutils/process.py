@@ -177,18 +177,24 @@ def convert(schedule: Schedule, value: Tensor, x_t: Tensor, t: int | Tensor, sou
         return value
     if source in ("eps", "score") and target in ("x0", "v"):
         _require_signal(schedule, a)
-    if source == "score":
-        value, source = -s * value, "eps"
-    if target == "score":
-        return -_convert_plain(value, x_t, a, s, source, "eps") / s
-    return _convert_plain(value, x_t, a, s, source, target)
+    return convert_at(value, x_t, a, s, source, target)
 
 
-def _convert_plain(value: Tensor, x_t: Tensor, a: Tensor, s: Tensor, source: str, target: str) -> Tensor:
-    # (x_t, v) is (x_0, eps) rotated by an angle whose cosine is a and sine is s: hence one formula per pair, each
-    # free of differences that a^2 + s^2 = 1 has already made.
+def convert_at(
+    value: Tensor, x_t: Tensor, a: float | Tensor, s: float | Tensor, source: str, target: str
+) -> Tensor:
+    """Return what ``convert`` does, for a = sqrt(alpha_bar_t) and s = sqrt(1 - alpha_bar_t) that the caller has.
+
+    Nothing is checked and no device is waited for: this is the arithmetic for the loops of training and sampling.
+    """
     if source == target:
         return value
+    if source == "score":
+        return convert_at(-s * value, x_t, a, s, "eps", target)
+    if target == "score":
+        return -convert_at(value, x_t, a, s, source, "eps") / s
+    # (x_t, v) is (x_0, eps) rotated by an angle whose cosine is a and sine is s: hence one formula per pair, each
+    # free of differences that a^2 + s^2 = 1 has already made.
     if source == "eps":
         return (x_t - s * value) / a if target == "x0" else (value - s * x_t) / a
     if source == "x0":

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from diffutils.process import PREDICTIONS, draw_noise
+from diffutils.process import PREDICTIONS, convert_at, draw_noise
 from diffutils.schedule import Schedule
 from diffutils.validation import check_choice, check_data, check_float, check_int, require
 
@@ -71,11 +71,7 @@ def predict_x0(denoiser: Denoiser, schedule: Schedule, x_t: Tensor, t: int) -> T
     value = denoiser(x_t, int(schedule.timesteps[t]))
     require(value.shape == x_t.shape, "denoiser(x_t, t).shape", tuple(value.shape), f"that of x_t, {tuple(x_t.shape)}")
     a, s = float(schedule.sqrt_alpha_bar[t]), float(schedule.sqrt_one_minus_alpha_bar[t])
-    if prediction == "x0":
-        return value
-    if prediction == "v":
-        return a * x_t - s * value
-    return (x_t - s * value) / a if prediction == "eps" else (x_t + s**2 * value) / a
+    return convert_at(value, x_t, a, s, prediction, "x0")
 
 
 def ancestral_step(

@@ -1,4 +1,4 @@
-r"""Generative adversarial networks (적대적 생성 신경망): a generator against a discriminator.
+r"""Generative adversarial networks (생성적 적대 신경망): a generator against a discriminator.
 
 Home chapter: 1, overview of generative models.
 
