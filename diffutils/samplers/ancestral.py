@@ -1,4 +1,4 @@
-"""Samplers: walk the chain backwards from noise to data (home chapter: 5, the reverse process).
+"""Ancestral sampling: walk the chain backwards from noise to data (home chapter: 5, the reverse process).
 
 The reverse chain starts at x_T ~ N(0, I) and draws x_{t-1} from
 
@@ -7,26 +7,22 @@ The reverse chain starts at x_T ~ N(0, I) and draws x_{t-1} from
 where mu_theta is the mean of the posterior q(x_{t-1} | x_t, x_0) with the denoiser's guess of x_0 put in the place of
 x_0, and sigma_t^2 is a variance: ``beta_t`` or ``beta_tilde_t`` (Ho et al. 2020, section 3.2). The last step, t = 1,
 returns the mean and adds no noise.
-
-A denoiser is any callable of (x_t, t) with an attribute ``prediction`` that says what it returns: "eps", "x0", "v" or
-"score". A trained network and the exact denoiser of a Gaussian mixture are used alike.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from diffutils.process import PREDICTIONS, convert_at, draw_noise
+from diffutils.process import draw_noise
+from diffutils.samplers.denoiser import Denoiser, predict_x0, start
 from diffutils.schedule import Schedule
-from diffutils.validation import check_choice, check_data, check_float, check_int, require
+from diffutils.validation import check_choice, check_float, check_int, require
 
 VARIANCES = ("beta", "beta_tilde")
-
-Denoiser = Callable[[Tensor, "int | Tensor"], Tensor]
 
 
 def reverse_variance(schedule: Schedule, variance: str | Tensor) -> Tensor:
@@ -48,30 +44,6 @@ def reverse_variance(schedule: Schedule, variance: str | Tensor) -> Tensor:
         require(bool((table >= 0).all()), "variance", table.min().item(), "at least 0 everywhere")
         return table
     return getattr(schedule, check_choice("variance", variance, VARIANCES))
-
-
-def prediction_of(denoiser: Denoiser) -> str:
-    """Return what the denoiser predicts; raise ``ValueError`` if its attribute ``prediction`` does not say so."""
-    name = getattr(denoiser, "prediction", None)
-    require(name is not None, "denoiser", denoiser, "a callable with an attribute `prediction`")
-    return check_choice("denoiser.prediction", name, PREDICTIONS)
-
-
-def predict_x0(denoiser: Denoiser, schedule: Schedule, x_t: Tensor, t: int) -> Tensor:
-    """Call the denoiser at step ``t`` of ``schedule``, in 1..T, and return its guess of x_0, shaped like ``x_t``.
-
-    The denoiser is given ``schedule.timesteps[t]``, so that a network trained on a long schedule serves a respaced one.
-    The scalars are read from CPU tables, so that a GPU is never waited for.
-
-    Raises:
-        ValueError: if the denoiser does not say what it predicts, or its answer has not the shape of ``x_t``.
-    """
-    t = check_int("t", t, 1, schedule.T)
-    prediction = prediction_of(denoiser)
-    value = denoiser(x_t, int(schedule.timesteps[t]))
-    require(value.shape == x_t.shape, "denoiser(x_t, t).shape", tuple(value.shape), f"that of x_t, {tuple(x_t.shape)}")
-    a, s = float(schedule.sqrt_alpha_bar[t]), float(schedule.sqrt_one_minus_alpha_bar[t])
-    return convert_at(value, x_t, a, s, prediction, "x0")
 
 
 def ancestral_step(
@@ -142,7 +114,7 @@ def ancestral(
 
     Source: Ho et al. 2020 (arXiv:2006.11239), algorithm 2.
     """
-    x = _start(denoiser, shape, x_T, generator, device)
+    x = start(denoiser, shape, x_T, generator, device)
     variance = reverse_variance(schedule, variance)
     if clip is not None:
         low, high = _check_clip(clip)
@@ -164,13 +136,3 @@ def _check_clip(clip: tuple[float, float]) -> tuple[float, float]:
     low, high = check_float("clip[0]", clip[0]), check_float("clip[1]", clip[1])
     require(low < high, "clip", clip, "a pair with low < high")
     return low, high
-
-
-def _start(denoiser, shape, x_T, generator, device) -> Tensor:
-    require((shape is None) != (x_T is None), "shape", shape, "given where x_T is not, and only there")
-    if x_T is not None:
-        return check_data("x_T", x_T, min_ndim=1)
-    sizes = tuple(check_int("shape", size, 1) for size in shape)
-    parameter = next(denoiser.parameters(), None) if isinstance(denoiser, torch.nn.Module) else None
-    like = torch.empty(0) if parameter is None else parameter
-    return draw_noise(torch.empty(sizes, dtype=like.dtype, device=device or like.device), generator=generator)
