@@ -1,4 +1,4 @@
-r"""Distances between two sets of samples, the modes a set covers, and how small each number can be.
+r"""Distances between two sets of samples, what a set covers, and how good each number can be.
 
 Home chapter: 1, overview of generative models.
 
@@ -10,9 +10,13 @@ given as the distance itself, not its square:
 - energy distance, sqrt( 2 E|X - Y| - E|X - X'| - E|Y - Y'| );
 - maximum mean discrepancy, sqrt( E k(X, X') + E k(Y, Y') - 2 E k(X, Y) ), k a Gaussian kernel.
 
-Between two finite sets none of them is zero, not even when both sets come from the same law. So a distance is read
+Between two finite sets none of these is zero, not even when both sets come from the same law. So a distance is read
 against its floor: the same metric between two independent sets of real data of the same size (``real_floor``), and a
 model's result is best given in floors (``over_floor``). One floor is as good as real data.
+
+Two numbers say what a set of samples covers: ``mode_coverage`` where the modes are known, and ``coverage`` where there
+are real points only, the share of them that have a sample nearby. For samples as good as real data its expected value
+is known in closed form (``expected_coverage``).
 
 All of them compute in float64 on the CPU whatever the device and dtype of the input, so that a number does not depend
 on either, and take pairs of points block by block, so that 5,000 against 5,000 need well under 200 MB.
@@ -23,6 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import ot
@@ -214,6 +219,64 @@ def mode_coverage(
         total_variation=float(0.5 * (histogram - weights).abs().sum()),
         kl=float(torch.special.xlogy(histogram, histogram / weights).sum()),
     )
+
+
+def coverage(samples: Tensor, real: Tensor, *, k: int = 5) -> float:
+    """Return the share of real points that have a sample nearby, from 0 to 1.
+
+    Nearby means within the distance to the k-th nearest other real point. Samples far from all data neither help nor
+    hurt, so coverage judges diversity only; it does not reach 1 for perfect samples (``expected_coverage``).
+
+    Args:
+        samples: what a model made, (n, ...); images are flattened.
+        real: real points (m, ...) with as many numbers each, more than k of them.
+        k: which neighbour sets the radius.
+
+    Raises:
+        ValueError: for data that is not finite, sets of different dimension, or k outside 1..m-1.
+
+    Source: Naeem, Oh, Uh, Choi and Yoo, 2020, Reliable fidelity and diversity metrics for generative models.
+    """
+    samples, real = _pair(samples, real)
+    check_int("k", k, 1, len(real) - 1)
+    rows = max(1, _BLOCK // max(len(real), len(samples)))
+    # Exact zeros between equal points: the matrix product that cdist uses for large sets would round them.
+    distances = partial(torch.cdist, compute_mode="donot_use_mm_for_euclid_dist")
+    covered = 0
+    for first in range(0, len(real), rows):
+        block = real[first : first + rows]
+        among_real = distances(block, real)
+        # A point is no neighbour of itself, though its duplicates are.
+        among_real[torch.arange(len(block)), torch.arange(first, first + len(block))] = math.inf
+        radius = among_real.kthvalue(k, dim=1).values
+        covered += int((distances(block, samples).amin(dim=1) <= radius).sum())
+    return covered / len(real)
+
+
+def expected_coverage(samples: int, real: int, *, k: int = 5) -> float:
+    """Return the expected ``coverage`` when samples and real points follow one law with a density, whatever it is.
+
+    Around a real point, rank the other real points and the samples by distance: every order is equally likely. The
+    point is missed when the k nearest are all real, so
+
+        E[coverage] = 1 - (m-1)(m-2)...(m-k) / ((n+m-1)(n+m-2)...(n+m-k)),     about 1 - 2^-k for n = m.
+
+    Args:
+        samples: how many samples n.
+        real: how many real points m.
+        k: which neighbour sets the radius.
+
+    Raises:
+        ValueError: for n below 1, or k outside 1..m-1.
+
+    Source: Naeem, Oh, Uh, Choi and Yoo, 2020, where the same expectation is derived.
+    """
+    check_int("samples", samples, 1)
+    check_int("k", k, 1, check_int("real", real, 2) - 1)
+    missed = 1.0
+    for j in range(1, k + 1):
+        missed *= (real - j) / (samples + real - j)
+    return 1.0 - missed
 
 
 @dataclass(frozen=True)

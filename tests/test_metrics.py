@@ -13,7 +13,9 @@ from diffutils.datasets import grid_mixture, swiss_roll
 from diffutils.device import make_generator
 from diffutils.distributions import GaussianMixture
 from diffutils.metrics import (
+    coverage,
     energy_distance,
+    expected_coverage,
     median_bandwidth,
     mmd,
     mode_coverage,
@@ -162,6 +164,78 @@ def test_three_sigma_is_measured_in_each_modes_own_shape():
     # 2.5 standard deviations along the long axis, 5 along the short one, 2.9 and 3.1 of the round mode.
     samples = torch.tensor([[5.0, 0.0], [0.0, 0.5], [20.0, 2.9], [20.0, 3.1]])
     assert mode_coverage(samples, mixture).share_within == 0.5
+
+
+# -- coverage of real points ---------------------------------------------------------------------------------------
+
+
+def test_coverage_counts_the_real_points_with_a_sample_within_their_ball():
+    # Among 0, 1, 3, 7 the nearest other point is 1, 1, 2, 4 away and the second nearest 3, 2, 3, 6 away.
+    real = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
+    assert coverage(torch.tensor([[-0.9]]), real, k=1) == 0.25
+    assert coverage(torch.tensor([[-0.9]]), real, k=2) == 0.5
+    assert coverage(torch.tensor([[-0.9], [9.0]]), real, k=2) == 0.75
+    assert coverage(torch.tensor([[100.0]]), real, k=3) == 0.0
+    # The ball is closed: a sample at its edge counts.
+    assert coverage(torch.tensor([[11.0]]), real, k=1) == 0.25
+
+
+def test_a_point_is_not_its_own_neighbour_and_a_duplicate_is():
+    real = torch.tensor([[0.0], [0.0], [5.0]])
+    # The duplicates have balls of radius 0, the third one of radius 5.
+    assert coverage(torch.tensor([[4.0]]), real, k=1) == pytest.approx(1 / 3)
+    assert coverage(torch.tensor([[0.0]]), real, k=1) == 1.0
+
+
+def test_coverage_of_copies_is_one_and_of_half_the_modes_about_half():
+    mixture = grid_mixture()
+    real = mixture.sample(2000, generator=make_generator(0))
+    assert coverage(real, real, k=1) == 1.0
+    left = mixture.sample(4000, generator=make_generator(1))
+    left = left[left[:, 0] < -0.3]  # ten of the 25 modes
+    full = expected_coverage(len(left), int(0.4 * 2000))
+    # The same density of samples and reals there, and nothing elsewhere: ten seeds lay within 0.02.
+    assert coverage(left, real) == pytest.approx(0.4 * full, abs=0.04)
+
+
+@pytest.mark.parametrize(("n", "m", "k"), [(400, 400, 5), (200, 600, 3), (900, 300, 1)])
+def test_the_expected_coverage_of_one_law_holds_whatever_the_law(n, m, k):
+    exact = expected_coverage(n, m, k=k)
+    for draw in (lambda seed, size: normal(size, 3, seed=seed), lambda seed, size: swiss_roll(size, seed=seed)):
+        values = torch.tensor([coverage(draw(2 * s, n), draw(2 * s + 1, m), k=k) for s in range(20)])
+        assert abs(float(values.mean()) - exact) < 5 * float(values.std()) / math.sqrt(20)
+    assert abs(exact - coverage(normal(n, seed=0), normal(m, seed=1, shift=0.7), k=k)) > 0.03
+
+
+def test_the_expected_coverage_in_small_cases_and_in_the_limit():
+    # Two real points and one sample: either of the other two is as likely the nearest.
+    assert expected_coverage(1, 2, k=1) == pytest.approx(0.5)
+    assert expected_coverage(5000, 5000) == pytest.approx(1 - 2**-5, abs=1e-4)
+    assert expected_coverage(10**6, 10, k=1) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_coverage_takes_images_any_dtype_and_any_block(monkeypatch):
+    samples, real = normal(70, 16, seed=0), normal(90, 16, seed=1)
+    whole = coverage(samples, real, k=3)
+    assert 0 < whole < 1
+    assert coverage(samples.view(70, 1, 4, 4).double(), real.view(90, 1, 4, 4), k=3) == whole
+    monkeypatch.setattr("diffutils.metrics._BLOCK", 1000)
+    assert coverage(samples, real, k=3) == whole
+
+
+def test_unfit_sets_and_neighbours_are_refused():
+    x = normal(10, seed=0)
+    for k in (0, 10):
+        with pytest.raises(ValueError, match="k must"):
+            coverage(x, x, k=k)
+        with pytest.raises(ValueError, match="k must"):
+            expected_coverage(10, 10, k=k)
+    with pytest.raises(ValueError, match="samples must"):
+        expected_coverage(0, 10)
+    with pytest.raises(ValueError, match="NaN"):
+        coverage(torch.full((5, 2), math.nan), x)
+    with pytest.raises(ValueError, match="numbers per sample"):
+        coverage(normal(10, 3, seed=0), x)
 
 
 # -- floors --------------------------------------------------------------------------------------------------------
