@@ -48,6 +48,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if is_notebook and passed_unchanged(collection_path, config) else None
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the chapters first and the last of them foremost: later chapters take longer."""
+    chapters = [item for item in items if item.path.suffix == ".ipynb"]
+    order = {path: index for index, path in enumerate(sorted({item.path for item in chapters}, reverse=True))}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say which chapters are left out and how to run them all the same."""
     left_out = [path.name for path in sorted(ROOT.glob("chapters/*.ipynb")) if passed_unchanged(path, config)]

@@ -3,8 +3,10 @@
 import shutil
 
 import book_extension
+import book_pages
 import conftest
 import execution
+import nbformat
 import pytest
 from docutils import nodes
 from docutils.utils import new_document
@@ -82,3 +84,49 @@ def test_the_alternative_text_of_an_output_reaches_its_picture(monkeypatch):
     book_extension._carry_alternative_text()
     (image,) = NbElementRenderer.render_image(None, Data())
     assert image["alt"] == "A line that rises to the right."
+
+
+LINE = "claim 4.2 holds: a | b agree: largest z-score | bound <= 5 | measured 1.3"
+
+
+def printed(*outputs: str) -> nbformat.NotebookNode:
+    streams = [nbformat.v4.new_output("stream", name="stdout", text=text) for text in outputs]
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[stream]) for stream in streams])
+
+
+def test_a_printed_claim_is_read_back():
+    (claim,) = book_pages.printed_claims(f"something else\n{LINE}\nclaim 4.3 FAILS: no")
+    expected = ("4.2", "a | b agree: largest z-score", "<= 5", "1.3", "claim-4-2")
+    assert (claim.number, claim.text, claim.bound, claim.measured, claim.anchor) == expected
+
+
+def test_a_claim_made_again_is_listed_once_with_its_last_measurement():
+    notebook = printed(LINE, LINE.replace("4.2", "4.3"), LINE.replace("1.3", "1.4"))
+    claims = book_pages.claims_of(book_pages.Executed(execution.ROOT, "title", notebook, {}))
+    assert [(claim.number, claim.measured) for claim in claims] == [("4.2", "1.4"), ("4.3", "1.3")]
+
+
+def test_the_output_of_a_claim_is_an_anchor_and_only_once():
+    document = new_document("page")
+    document += [nodes.literal_block(text=LINE), nodes.literal_block(text=LINE), nodes.literal_block(text="x = 1")]
+    book_pages._anchor_claims(None, document)
+    assert [block["ids"] for block in document.findall(nodes.literal_block)] == [["claim-4-2"], [], []]
+
+
+def test_executing_a_notebook_keeps_what_it_took_and_reports_a_failure(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(execution, "cache_path", lambda: tmp_path / "cache")
+    head = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n\n```{code-cell} ipython3\n%s\n```\n"
+    for name, source in {"good": "print(1)", "bad": "1 / 0"}.items():
+        (tmp_path / f"{name}.md").write_text(head % source)
+    from jupyter_cache import get_cache
+
+    cache = get_cache(execution.cache_path())
+    for name in ("good", "bad"):
+        cache.add_nb_to_project(str(tmp_path / f"{name}.md"), read_data={"name": "myst_nb_md", "type": "plugin"})
+    good, bad = (execution._execute_one(str(tmp_path / f"{name}.md")) for name in ("good", "bad"))
+    assert execution._print_report(*good) and not execution._print_report(*bad)
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    took = cache.get_cached_project_nb(str(tmp_path / "good.md")).data
+    assert took["peak_bytes"] > 10e6 and took["cpu_seconds"] > 0.05
+    assert "torch" in took["versions"] and "cores" in took["machine"]
+    assert [record.uri for record in cache.list_unexecuted()] == [str(tmp_path / "bad.md")]

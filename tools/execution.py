@@ -1,8 +1,8 @@
-"""Execute the chapters in parallel into the cache that the book and the paired notebooks are made from.
+"""Execute the chapters side by side into the cache that the book and the paired notebooks are made from.
 
 The cache is jupyter-cache's. It knows a notebook by its code cells alone, so that a change in prose executes nothing;
 a change in ``diffutils`` or in a library that decides numbers must execute everything, and therefore is part of the
-path of the cache.
+path of the cache. With each executed chapter the cache keeps what the execution took.
 
 Run as ``python tools/execution.py`` from anywhere.
 """
@@ -10,8 +10,13 @@ Run as ``python tools/execution.py`` from anywhere.
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
+import platform
+import resource
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
@@ -49,25 +54,70 @@ def cache_path() -> Path:
 def execute(notebooks: list[Path]) -> bool:
     """Execute those chapters that the cache does not hold; print tracebacks and return False if one fails."""
     from jupyter_cache import get_cache
-    from jupyter_cache.executors import load_executor
 
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
     cache = get_cache(cache_path())
     for path in notebooks:
         cache.add_nb_to_project(str(path), read_data={"name": "myst_nb_md", "type": "plugin"})
-    uris = [str(path) for path in notebooks]
-    todo = cache.list_unexecuted(filter_uris=uris)
+    todo = [record.uri for record in cache.list_unexecuted(filter_uris=[str(path) for path in notebooks])]
     print(f"{len(todo)} of {len(notebooks)} notebooks to execute", flush=True)
     if not todo:
         return True
-    result = load_executor("local-parallel", cache).run_and_cache(filter_uris=uris, timeout=TIMEOUT_SECONDS)
-    for uri in sorted(result.succeeded):
-        record = cache.get_cached_project_nb(uri)
-        seconds = f"{record.data['execution_seconds']:.0f} s" if record else "vain: it was edited meanwhile"
-        print(f"executed {Path(uri).name} in {seconds}")
-    for uri in result.excepted + result.errored:
-        print(f"FAILED {uri}\n{cache.get_project_record(uri).traceback}", file=sys.stderr)
-    return not cache.list_unexecuted(filter_uris=uris)
+    # A process for each chapter, so that what its children took is what the chapter took. Later chapters take longer
+    # and start first, so that none is left to run alone at the end.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, max_tasks_per_child=1) as pool:
+        reports = pool.map(_execute_one, sorted(todo, reverse=True))
+        return all([_print_report(*report) for report in reports])
+
+
+def _print_report(uri: str, seconds: float, traceback: str | None) -> bool:
+    if traceback:
+        print(f"FAILED {uri}\n{traceback}", file=sys.stderr, flush=True)
+    else:
+        print(f"executed {Path(uri).name} in {seconds:.0f} s", flush=True)
+    return not traceback
+
+
+def _execute_one(uri: str) -> tuple[str, float, str | None]:
+    """Execute one chapter into the cache; return its address, its seconds and the traceback if it failed."""
+    from jupyter_cache import get_cache
+    from jupyter_cache.cache.db import NbProjectRecord
+    from jupyter_cache.executors.utils import create_cache_bundle, single_nb_execution
+
+    cache = get_cache(cache_path())
+    project = cache.get_project_notebook(uri)
+    result = single_nb_execution(project.nb, str(Path(uri).parent), TIMEOUT_SECONDS, allow_errors=False)
+    if result.err:
+        NbProjectRecord.set_traceback(uri, result.exc_string, cache.db)
+    else:
+        bundle = create_cache_bundle(project, result.cwd, None, result.time, None)
+        bundle.data.update(_what_it_took())
+        cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    return uri, result.time, result.exc_string
+
+
+def _what_it_took() -> dict[str, float | str]:
+    """Return what the kernel that this process has started and ended took, and on what."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    kilobyte = 1 if sys.platform == "darwin" else 1024
+    return {
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "peak_bytes": used.ru_maxrss * kilobyte,
+        "date": date.today().isoformat(),
+        "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
+        "versions": ", ".join([f"Python {platform.python_version()}", *(f"{n} {version(n)}" for n in NUMERIC_LIBRARIES)]),
+    }
+
+
+def processor() -> str:
+    """Return the name of the processor as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":
