@@ -7,6 +7,7 @@ import book_pages
 import conftest
 import execution
 import nbformat
+import package_reference
 import pytest
 from docutils import nodes
 from docutils.utils import new_document
@@ -130,3 +131,19 @@ def test_executing_a_notebook_keeps_what_it_took_and_reports_a_failure(tmp_path,
     assert took["peak_bytes"] > 10e6 and took["cpu_seconds"] > 0.05
     assert "torch" in took["versions"] and "cores" in took["machine"]
     assert [record.uri for record in cache.list_unexecuted()] == [str(tmp_path / "bad.md")]
+
+
+def test_a_docstring_keeps_its_formulas_and_its_sections():
+    docstring = ["Return |x|^2 * 2, not ``|x|``.", "", "    a = |b|", "    c = d * e", "", "After.", ""]
+    docstring += ["- an item", "", "    of two paragraphs", "", "Args:", "    x: any *x*.", "", "    y: more."]
+    assert package_reference.as_restructured_text(docstring) == [
+        r"Return \|x\|^2 \* 2, not ``|x|``.", "", "::", "", "    a = |b|", "    c = d * e", "", "After.", "",
+        "- an item", "", "    of two paragraphs", "", "Args:", r"    x: any \*x\*.", "", "    y: more.",
+    ]  # fmt: skip
+
+
+def test_the_reference_holds_every_module():
+    names = package_reference.module_names()
+    files = [path for path in (execution.ROOT / "diffutils").rglob("*.py")]
+    assert {"diffutils.schedule", "diffutils.models", "diffutils.models.ddpm"} <= set(names)
+    assert len(names) == len(files) - 1  # the package itself is no module of it
