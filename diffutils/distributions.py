@@ -192,6 +192,19 @@ class GaussianMixture:
         shift = self._unproject(ab.sqrt() * eigenvalues / noisy_eigenvalues * projected)
         return torch.einsum("bk,bkd->bd", responsibility, means + shift)
 
+    def variance_x0(self, x_t: Tensor, alpha_bar: float | Tensor, *, sigma2: float | Tensor | None = None) -> Tensor:
+        """Return Var(x_0 | x_t) of each coordinate, (B, d): within the components plus between them. See ``score_t``."""
+        ab, s2 = self._levels(x_t, alpha_bar, sigma2)
+        _, means, eigenvalues, basis = self._tables(x_t.dtype, x_t.device)
+        projected, noisy_eigenvalues = self._whiten(x_t, ab, s2)
+        share = self._log_joint(projected, noisy_eigenvalues).softmax(dim=1)[..., None]
+        centres = means + self._unproject(ab.sqrt() * eigenvalues / noisy_eigenvalues * projected)
+        within = s2 * eigenvalues / noisy_eigenvalues
+        if basis is not None:
+            within = torch.einsum("bkj,kij->bki", within.expand(projected.shape), basis.square())
+        between = (centres - (share * centres).sum(1, keepdim=True)).square()
+        return (share * (within + between)).sum(1)
+
     def reverse_posterior(self, x_t: Tensor, alpha_bar_s: float, alpha_bar_t: float) -> GaussianMixture:
         """Return the exact q(x_s | x_t) for s < t, a mixture with responsibilities at x_t for weights.
 

@@ -111,7 +111,7 @@ class ResidualBlock(nn.Module):
 
 
 class MLP(nn.Module):
-    """A residual network for points that is told the time: (x_t, t) -> a vector of x_t's shape.
+    """A residual network for points that is told the time: (x_t, t) -> a vector, of x_t's shape unless told otherwise.
 
     The defaults are the book's recipe for two-dimensional point sets.
 
@@ -122,6 +122,7 @@ class MLP(nn.Module):
         fourier: sines and cosines per coordinate (0 for none).
         fourier_base: their lowest angular frequency, in radians per unit of x.
         time_dim: features of the time embedding, even.
+        outputs: numbers per point that come out; None is ``dim``. A denoiser that gives a variance too needs 2 dim.
         seed: fixes the initial weights, whatever ran before; None leaves them to torch's global generator. Two
             networks of one size and one seed start equal.
 
@@ -138,10 +139,12 @@ class MLP(nn.Module):
         fourier: int = 6,
         fourier_base: float = 2.0,
         time_dim: int = 64,
+        outputs: int | None = None,
         seed: int | None = 0,
     ) -> None:
         super().__init__()
         self.dim = check_int("dim", dim, 1)
+        outputs = dim if outputs is None else check_int("outputs", outputs, 1)
         check_int("width", width, 1)
         check_int("depth", depth, 0)
         check_int("fourier", fourier, 0)
@@ -153,12 +156,12 @@ class MLP(nn.Module):
             self.first = nn.Linear(self.features.out_dim, width)
             self.time = nn.Sequential(nn.Linear(time_dim, time_dim), nn.SiLU())
             self.blocks = nn.ModuleList(ResidualBlock(width, time_dim) for _ in range(depth))
-            self.last = nn.Linear(width, dim)
+            self.last = nn.Linear(width, outputs)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor, t: Tensor | int) -> Tensor:
-        """Return f(x, t) of shape (B, d) for points x (B, d) and one time for all (int) or one each (B,)."""
+        """Return f(x, t) of shape (B, outputs) for points x (B, d) and one time for all (int) or one each (B,)."""
         require(x.ndim == 2 and x.shape[1] == self.dim, "x.shape", tuple(x.shape), f"(B, {self.dim})")
         time = self.time(time_embedding(times_for(t, x), self.time_dim).to(x.dtype))
         h = self.first(self.features(x))

@@ -29,6 +29,8 @@ class Oracle:
         prediction: "eps", "x0", "v" (Salimans and Ho 2022) or "score".
     """
 
+    variance_output = "free"
+
     def __init__(self, mixture: GaussianMixture, schedule: Schedule, prediction: str = "eps") -> None:
         self.prediction = check_choice("prediction", prediction, PREDICTIONS)
         self.mixture, self.schedule = mixture, schedule
@@ -48,6 +50,17 @@ class Oracle:
             x0 = self.mixture.expected_x0(flat, level, **noise)
             answer = level.sqrt()[:, None] * answer - noise["sigma2"].sqrt()[:, None] * x0
         return answer.view_as(x_t)
+
+    def with_variance(self, x_t: Tensor, t: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Return the prediction and log(Var(x_0 | x_t) / (1 - alpha_bar_t)) for each coordinate, in x_t's shape.
+
+        With this "free" variance output (``samplers.denoiser``) a reverse step has the mean and the variances of the
+        exact q(x_{t-1} | x_t), which no Gaussian step with a diagonal covariance can better.
+        """
+        flat = x_t.flatten(1)
+        level, sigma2 = self._level("alpha_bar", t, flat), self._level("sigma2", t, flat)
+        spread = self.mixture.variance_x0(flat, level, sigma2=sigma2)
+        return self(x_t, t), (spread / sigma2[:, None]).log().view_as(x_t)
 
     def _level(self, name: str, t: int | Tensor, like: Tensor) -> Tensor:
         return self.schedule.gather(getattr(self.schedule, name), t, like).flatten()

@@ -89,7 +89,7 @@ class Stage(nn.Module):
 
 
 class UNet(nn.Module):
-    """A time-conditioned U-Net: noisy images (B, channels, H, W) and times t -> a prediction of the same shape.
+    """A time-conditioned U-Net: noisy images (B, channels, H, W) and times t -> (B, outputs, H, W).
 
     Args:
         channels: channels of the image.
@@ -100,6 +100,7 @@ class UNet(nn.Module):
             ``patch * 2 ** (len(multipliers) - 1)``.
         attention: self-attention at the lowest resolution.
         time_dim: length of the time's features.
+        outputs: channels that come out; None is ``channels``. A denoiser that gives a variance too needs twice as many.
         dropout: share of activations dropped in each block while training.
         seed: fixes the initial weights, whatever ran before; None leaves them to torch's global generator.
 
@@ -117,6 +118,7 @@ class UNet(nn.Module):
         patch: int = 1,
         attention: bool = False,
         time_dim: int = 64,
+        outputs: int | None = None,
         dropout: float = 0.0,
         seed: int | None = 0,
     ) -> None:
@@ -127,6 +129,7 @@ class UNet(nn.Module):
         require(check_int("width", width, 4) % 4 == 0, "width", width, "a multiple of 4")
         require(check_int("time_dim", time_dim, 4) % 2 == 0, "time_dim", time_dim, "an even integer")
         require(len(multipliers) >= 1, "multipliers", multipliers, "a sequence of at least one integer")
+        outputs = channels if outputs is None else check_int("outputs", outputs, 1)
         widths = [width * check_int("multipliers", m, 1) for m in multipliers]
         self.time_dim, self.multiple = time_dim, self.patch * 2 ** (len(widths) - 1)
         with seeded_init(seed):
@@ -134,7 +137,7 @@ class UNet(nn.Module):
             self.time = nn.Sequential(*layers)
             self.stem = nn.Conv2d(channels * patch**2, width, 3, padding=1)
             self._build_stages(widths, blocks, time_dim, dropout, attention)
-            self.head = nn.Sequential(_norm(width), nn.SiLU(), nn.Conv2d(width, channels * patch**2, 3, padding=1))
+            self.head = nn.Sequential(_norm(width), nn.SiLU(), nn.Conv2d(width, outputs * patch**2, 3, padding=1))
         nn.init.zeros_(self.head[-1].weight)
         nn.init.zeros_(self.head[-1].bias)
         # Channels last in memory: the same numbers, and about a third less time for convolutions on a CPU.

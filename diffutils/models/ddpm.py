@@ -7,7 +7,10 @@ that made it, to undo one step at every t. Training minimises L_simple,
 
 where the target is eps, x_0 or v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0. Sampling runs the chain back.
 
-Home chapter: the reverse process (chapters/05_reverse_process.md).
+A network with twice as many outputs can give the variance of each reverse step too (``variance_output``). L_simple does
+not see a variance, so a small share of the variational bound is added to the loss: L_hybrid of Nichol and Dhariwal.
+
+Home chapters: the reverse process (chapters/05_reverse_process.md); the ELBO ledger (chapters/08_elbo_ledger.md).
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from diffutils.networks import MLP
-from diffutils.objectives import l_simple
-from diffutils.samplers import ancestral
+from diffutils.objectives import Bound, l_hybrid, l_simple, variational_bound
+from diffutils.samplers import LEARNED, VARIANCE_OUTPUTS, ancestral
 from diffutils.schedule import Schedule
 from diffutils.validation import check_choice, check_int, require
 
@@ -31,24 +34,38 @@ class DDPM(nn.Module):
     """A denoising diffusion model; also a denoiser, for every function that takes one.
 
     Args:
-        network: a module (x_t, t) -> a tensor of x_t's shape, t being the integer time; see ``networks``.
+        network: a module (x_t, t) -> a tensor of x_t's shape, t being the integer time; see ``networks``. With a
+            ``variance_output`` it has twice as many channels (numbers of a point): first the prediction.
         schedule: the noise schedule.
         prediction: what the network's output means: "eps", "x0" or "v".
+        variance_output: what its second half means, "range" or "free" (see ``samplers.denoiser``); None where the
+            network gives no variance.
         shape: shape of one example, without the batch axis; None means (network.dim,), for networks of points.
 
     Raises:
-        ValueError: if ``prediction`` is another name, or no shape is given and the network has no ``dim``.
+        ValueError: if a name is another, or no shape is given and the network has no ``dim``; at the call, if the
+            network has not as many outputs as it should.
 
-    Source: Ho et al. 2020 (arXiv:2006.11239); v-prediction: Salimans & Ho 2022 (arXiv:2202.00512), appendix D.
+    Source: Ho et al. 2020 (arXiv:2006.11239); v-prediction: Salimans & Ho 2022 (arXiv:2202.00512), appendix D; learned
+    variance: Nichol & Dhariwal 2021 (arXiv:2102.09672), section 3.1.
     """
 
     def __init__(
-        self, network: nn.Module, schedule: Schedule, prediction: str = "eps", *, shape: Sequence[int] | None = None
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        prediction: str = "eps",
+        *,
+        variance_output: str | None = None,
+        shape: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         require(isinstance(network, nn.Module), "network", type(network).__name__, "a torch.nn.Module")
         require(isinstance(schedule, Schedule), "schedule", type(schedule).__name__, "a Schedule")
         self.prediction = check_choice("prediction", prediction, TARGETS)
+        if variance_output is not None:
+            check_choice("variance_output", variance_output, VARIANCE_OUTPUTS)
+        self.variance_output = variance_output
         self.network = network
         self.schedule = schedule
         if shape is None and hasattr(network, "dim"):
@@ -71,24 +88,75 @@ class DDPM(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor | int) -> Tensor:
         """Return the network's prediction for x_t (B, *shape) at network time t, an int or (B,)."""
-        return self.network(x_t, t)
+        return self.network(x_t, t) if self.variance_output is None else self.with_variance(x_t, t)[0]
+
+    def with_variance(self, x_t: Tensor, t: Tensor | int) -> tuple[Tensor, Tensor]:
+        """Return the prediction and the variance output, each of x_t's shape (B, *shape).
+
+        Raises:
+            ValueError: if the model has no ``variance_output``, or the network not twice as many outputs.
+        """
+        require(self.variance_output is not None, "variance_output", None, f"one of {VARIANCE_OUTPUTS}")
+        answer = self.network(x_t, t)
+        channels = x_t.shape[1]
+        require(answer.shape[1] == 2 * channels, "network(x_t, t).shape[1]", answer.shape[1], f"{2 * channels}")
+        return answer[:, :channels], answer[:, channels:]
 
     def loss(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Return L_simple on the batch x of shape (B, *shape): one time per example, plain mean squared error.
 
+        With a ``variance_output`` it is L_hybrid: L_simple plus a thousandth of the bound per dimension.
+
         Raises:
             ValueError: if x does not have the model's shape, or is not finite floating-point data.
 
-        Source: Ho et al. 2020 (arXiv:2006.11239), equation (14).
+        Source: Ho et al. 2020 (arXiv:2006.11239), equation (14); Nichol & Dhariwal 2021, equation (16).
         """
+        self._check_shape(x)
+        if self.variance_output is None:
+            return l_simple(self, self.schedule, x, generator=generator)
+        return l_hybrid(self, self.schedule, x, generator=generator)
+
+    def bound(
+        self,
+        x: Tensor,
+        *,
+        variance: str | Tensor | None = None,
+        draws: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Bound:
+        """Return the variational bound on -log p(x), term by term, in nats per example: T * draws network calls.
+
+        Args:
+            x: (B, *shape), at least two examples.
+            variance: sigma_t^2: "learned", "beta", "beta_tilde" or a table; None is "learned" where the network gives
+                one, else "beta".
+            draws: noisy versions of each example at each t.
+            generator: source of their noise; None is torch's default.
+
+        Raises:
+            ValueError: if an argument is out of range.
+        """
+        self._check_shape(x)
+        if variance is None:
+            variance = "beta" if self.variance_output is None else LEARNED
+        return variational_bound(self, self.schedule, x, variance=variance, draws=draws, generator=generator)
+
+    def elbo(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Return an unbiased estimate of the lower bound on log p(x) of each example, (B,) float64, in nats.
+
+        It is ``bound`` with its sign turned and one draw: T network calls, no gradient.
+        """
+        return -self.bound(x, generator=generator).per_example
+
+    def _check_shape(self, x: Tensor) -> None:
         require(tuple(x.shape[1:]) == self.shape, "x.shape", tuple(x.shape), f"(B, {', '.join(map(str, self.shape))})")
-        return l_simple(self, self.schedule, x, generator=generator)
 
     def sample(
         self,
         n: int,
         *,
-        variance: str | Tensor = "beta_tilde",
+        variance: str | Tensor | None = None,
         clip: tuple[float, float] | None = None,
         schedule: Schedule | None = None,
         trajectory: bool = False,
@@ -98,7 +166,8 @@ class DDPM(nn.Module):
 
         Args:
             n: how many samples.
-            variance: the variance of a reverse step: "beta", "beta_tilde" or a table of length T + 1.
+            variance: sigma_t^2: "learned", "beta", "beta_tilde" or a table of length T + 1; None is "learned" where
+                the network gives one, else "beta_tilde".
             clip: bounds for the guess of x_0, for bounded data such as images; never for unbounded points.
             schedule: a respaced version of the model's schedule, for fewer steps; None is the model's own.
             trajectory: return all states, (T + 1, n, *shape), entry t being x_t.
@@ -107,6 +176,8 @@ class DDPM(nn.Module):
         Raises:
             ValueError: if n < 1 or an argument is out of range.
         """
+        if variance is None:
+            variance = "beta_tilde" if self.variance_output is None else LEARNED
         return ancestral(
             self,
             self.schedule if schedule is None else schedule,

@@ -5,8 +5,8 @@ The reverse chain starts at x_T ~ N(0, I) and draws x_{t-1} from
     p_theta(x_{t-1} | x_t) = N(mu_theta(x_t, t), sigma_t^2 I),
 
 where mu_theta is the mean of the posterior q(x_{t-1} | x_t, x_0) with the denoiser's guess of x_0 put in the place of
-x_0, and sigma_t^2 is a variance: ``beta_t`` or ``beta_tilde_t`` (Ho et al. 2020, section 3.2). The last step, t = 1,
-returns the mean and adds no noise.
+x_0, and sigma_t^2 is a variance: ``beta_t`` or ``beta_tilde_t`` (Ho et al. 2020, section 3.2), a table, or "learned", one
+variance for each coordinate that the denoiser itself gives. The last step, t = 1, returns the mean and adds no noise.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from diffutils.process import draw_noise
-from diffutils.samplers.denoiser import Denoiser, predict_x0, start
+from diffutils.samplers.denoiser import Denoiser, predict_step, predict_x0, start, variance_output_of
 from diffutils.schedule import Schedule
 from diffutils.validation import check_choice, check_float, check_int, require
 
 VARIANCES = ("beta", "beta_tilde")
+LEARNED = "learned"
 
 
 def reverse_variance(schedule: Schedule, variance: str | Tensor) -> Tensor:
@@ -62,7 +63,8 @@ def ancestral_step(
         x_t: (B, ...) the state at step t.
         t: the step, 1..T; at t = 1 the mean, ``x0_hat`` itself, is returned and no noise is drawn.
         x0_hat: the guess of x_0, of the shape of ``x_t``.
-        variance: "beta", "beta_tilde" or a table of length T + 1.
+        variance: sigma_t^2: "beta", "beta_tilde", a table of length T + 1, or a tensor of the shape of ``x_t`` with a
+            variance for each coordinate at this step.
         generator: source of the noise; None is torch's default.
 
     Raises:
@@ -72,11 +74,12 @@ def ancestral_step(
     """
     t = check_int("t", t, 1, schedule.T)
     require(x0_hat.shape == x_t.shape, "x0_hat.shape", tuple(x0_hat.shape), f"that of x_t, {tuple(x_t.shape)}")
-    sigma2 = reverse_variance(schedule, variance)[t]
+    own = isinstance(variance, Tensor) and variance.ndim > 1 and variance.shape == x_t.shape
+    sigma = variance.sqrt() if own else math.sqrt(reverse_variance(schedule, variance)[t])
     mean = float(schedule.posterior_x0[t]) * x0_hat + float(schedule.posterior_xt[t]) * x_t
     if t == 1:
         return mean
-    return mean + math.sqrt(sigma2) * draw_noise(x_t, generator=generator)
+    return mean + sigma * draw_noise(x_t, generator=generator)
 
 
 @torch.no_grad()
@@ -98,7 +101,7 @@ def ancestral(
         denoiser: callable of (x_t, t) with an attribute ``prediction``; t is the int ``schedule.timesteps[t]``.
         schedule: the noise schedule, possibly respaced.
         shape: (B, ...) of the samples; not needed where ``x_T`` is given.
-        variance: "beta", "beta_tilde" or a table of length T + 1 of sigma_t^2.
+        variance: sigma_t^2: "beta", "beta_tilde", a table of length T + 1, or "learned" for the denoiser's own.
         clip: (low, high) to which the guess of x_0 is clipped; the mean is then computed from the clipped guess.
             For data with known bounds only (images), never for unbounded points.
         x_T: (B, ...) the state to start from; None draws it from N(0, I).
@@ -115,17 +118,25 @@ def ancestral(
     Source: Ho et al. 2020 (arXiv:2006.11239), algorithm 2.
     """
     x = start(denoiser, shape, x_T, generator, device)
-    variance = reverse_variance(schedule, variance)
+    learned = isinstance(variance, str) and variance == LEARNED
+    if learned:
+        variance_output_of(denoiser)
+    else:
+        table = reverse_variance(schedule, variance)
     if clip is not None:
         low, high = _check_clip(clip)
     states = x.new_empty((schedule.T + 1, *x.shape)) if trajectory else None
     if trajectory:
         states[schedule.T] = x
     for t in range(schedule.T, 0, -1):
-        x0_hat = predict_x0(denoiser, schedule, x, t)
+        if learned:
+            x0_hat, log_variance = predict_step(denoiser, schedule, x, t)
+            sigma2 = log_variance.exp()
+        else:
+            x0_hat, sigma2 = predict_x0(denoiser, schedule, x, t), table
         if clip is not None:
             x0_hat = x0_hat.clamp(low, high)
-        x = ancestral_step(schedule, x, t, x0_hat, variance=variance, generator=generator)
+        x = ancestral_step(schedule, x, t, x0_hat, variance=sigma2, generator=generator)
         if trajectory:
             states[t - 1] = x
     return states if trajectory else x

@@ -2,6 +2,16 @@
 
 A denoiser is any callable of (x_t, t) with an attribute ``prediction`` that says what it returns: "eps", "x0", "v" or
 "score". A trained network and the exact denoiser of a Gaussian mixture are used alike.
+
+A denoiser may also give the variance sigma_t^2 of the reverse step, one for each coordinate of x_t. Then it has a
+method ``with_variance(x_t, t) -> (value, output)`` and an attribute ``variance_output``, what the second tensor means:
+
+    "range"  log sigma_t^2 = v log beta_t + (1 - v) log beta_tilde_t,  v = (1 + output) / 2    between the two
+    "free"   sigma_t^2 = beta_tilde_t + (beta_t - beta_tilde_t) rho,  log rho = output         never below beta_tilde_t
+
+"range" is Nichol and Dhariwal's. "free" holds the best variance there is, beta_tilde_t + posterior_x0_t^2
+Var(x_0 | x_t): because beta_t - beta_tilde_t = posterior_x0_t^2 (1 - alpha_bar_t), it is reached where
+rho = Var(x_0 | x_t) / (1 - alpha_bar_t). Both mean the same on a respaced schedule, whose betas are other numbers.
 """
 
 from __future__ import annotations
@@ -16,6 +26,9 @@ from diffutils.schedule import Schedule
 from diffutils.validation import check_choice, check_data, check_int, require
 
 Denoiser = Callable[[Tensor, "int | Tensor"], Tensor]
+VARIANCE_OUTPUTS = ("range", "free")
+# |log rho| is cut here, so that no step of an optimizer can make a variance vanish or overflow.
+_LOG_RHO = 15.0
 
 
 def prediction_of(denoiser: Denoiser) -> str:
@@ -35,11 +48,53 @@ def predict_x0(denoiser: Denoiser, schedule: Schedule, x_t: Tensor, t: int) -> T
         ValueError: if the denoiser does not say what it predicts, or its answer has not the shape of ``x_t``.
     """
     t = check_int("t", t, 1, schedule.T)
-    prediction = prediction_of(denoiser)
-    value = denoiser(x_t, int(schedule.timesteps[t]))
+    return _to_x0(denoiser, schedule, denoiser(x_t, int(schedule.timesteps[t])), x_t, t)
+
+
+def variance_output_of(denoiser: Denoiser) -> str:
+    """Return what the denoiser's variance output means; raise ``ValueError`` if it gives none."""
+    name = getattr(denoiser, "variance_output", None)
+    require(name is not None, "variance", "learned", "a fixed one, for this denoiser has no `variance_output`")
+    return check_choice("denoiser.variance_output", name, VARIANCE_OUTPUTS)
+
+
+def predict_step(denoiser: Denoiser, schedule: Schedule, x_t: Tensor, t: int) -> tuple[Tensor, Tensor]:
+    """Return the guess of x_0 and log sigma_t^2, both of x_t's shape, of a denoiser that gives its own variance.
+
+    Raises:
+        ValueError: as ``predict_x0``, or if the denoiser gives no variance.
+    """
+    t = check_int("t", t, 1, schedule.T)
+    kind = variance_output_of(denoiser)
+    value, output = denoiser.with_variance(x_t, int(schedule.timesteps[t]))
+    return _to_x0(denoiser, schedule, value, x_t, t), learned_log_variance(schedule, output, kind, lambda u: float(u[t]))
+
+
+def learned_log_variance(schedule: Schedule, output: Tensor, kind: str, at: Callable) -> Tensor:
+    """Return log sigma_t^2, of the output's shape, from a denoiser's variance output; differentiable.
+
+    Args:
+        schedule: the noise schedule.
+        output: (B, ...) what the denoiser gave.
+        kind: "range" or "free"; see the module.
+        at: reads a table of the schedule at the step t (or steps) of the output, as a float or a tensor to broadcast.
+
+    Source: Nichol and Dhariwal 2021 (arXiv:2102.09672), equation (15), for "range"; at t = 1, where beta_tilde_1 = 0,
+    they take beta_tilde_2, and so do we.
+    """
+    beta, low = schedule.beta, schedule.beta_tilde
+    if kind == "free":
+        rho = output.clamp(-_LOG_RHO, _LOG_RHO).exp()
+        return torch.log(at(low) + at(beta - low) * rho)
+    low = torch.cat([low[:1], low[2:3] if schedule.T > 1 else beta[1:], low[2:]])
+    share = (1 + output) / 2
+    return share * at(beta.log()) + (1 - share) * at(low.log())
+
+
+def _to_x0(denoiser: Denoiser, schedule: Schedule, value: Tensor, x_t: Tensor, t: int) -> Tensor:
     require(value.shape == x_t.shape, "denoiser(x_t, t).shape", tuple(value.shape), f"that of x_t, {tuple(x_t.shape)}")
     a, s = float(schedule.sqrt_alpha_bar[t]), float(schedule.sqrt_one_minus_alpha_bar[t])
-    return convert_at(value, x_t, a, s, prediction, "x0")
+    return convert_at(value, x_t, a, s, prediction_of(denoiser), "x0")
 
 
 def start(

@@ -1,0 +1,86 @@
+"""L_simple: the bound without its weights, the loss that Ho et al. train on (home chapter: 5, the reverse process)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffutils.process import PREDICTIONS, convert_at, draw_noise
+from diffutils.samplers import Denoiser, prediction_of, reverse_variance
+from diffutils.schedule import Schedule
+from diffutils.validation import check_choice, check_data, require
+
+
+def l_simple(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    x0: Tensor,
+    *,
+    target: str | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return the mean squared error of the denoiser at times drawn uniformly from 1..T.
+
+    Args:
+        denoiser: callable of (x_t, t) with an attribute ``prediction``; t is a (B,) LongTensor of network times.
+        schedule: the noise schedule.
+        x0: (B, ...) data.
+        target: the quantity whose error is taken: "eps", "x0", "v" or "score". None takes the one that the denoiser
+            predicts; "eps" is Ho et al.'s loss whatever the denoiser predicts.
+        generator: source of the times and of the noise; None is torch's default.
+
+    Returns:
+        A scalar: the mean over the batch and over the dimensions.
+
+    Raises:
+        ValueError: if x0 is not a floating-point tensor with a batch axis, holds NaN or infinity (looked for on the
+            CPU only: a GPU would have to be waited for at every step), or ``target`` is another name.
+
+    Source: Ho et al. 2020 (arXiv:2006.11239), equation (14), divided by the number of dimensions.
+    """
+    check_batch(x0)
+    source = prediction_of(denoiser)
+    target = source if target is None else check_choice("target", target, PREDICTIONS)
+    t = _uniform_times(schedule, x0, generator)
+    eps = draw_noise(x0, generator=generator)
+    a, s = (at_times(table, t, x0) for table in (schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar))
+    x_t = a * x0 + s * eps
+    guess = denoiser(x_t, schedule.timesteps.to(t.device)[t])
+    require(guess.shape == x0.shape, "denoiser(x_t, t).shape", tuple(guess.shape), f"that of x0, {tuple(x0.shape)}")
+    guess = convert_at(guess, x_t, a, s, source, target)
+    truth = {"eps": eps, "x0": x0, "v": a * eps - s * x0, "score": -eps / s}[target]
+    return (guess - truth).square().mean()
+
+
+def simple_weight(schedule: Schedule, variance: str | Tensor = "beta") -> Tensor:
+    """Return the weight that L_{t-1} gives to |eps - eps_theta|^2, as a float64 table of length T + 1.
+
+    The weight is beta_t^2 / (2 sigma_t^2 alpha_t (1 - alpha_bar_t)); L_simple replaces it by a constant. Entry 0 is 0,
+    and an entry whose variance is 0 (beta_tilde_1) is infinite.
+
+    Source: Ho et al. 2020 (arXiv:2006.11239), equation (12).
+    """
+    sigma2 = reverse_variance(schedule, variance)
+    weight = schedule.beta.square() / (2 * sigma2 * schedule.alpha * schedule.sigma2)
+    weight[0] = 0.0
+    return weight
+
+
+def at_times(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
+    """Return ``table[t]`` in the dtype and on the device of ``like``, shaped (B, 1, ..., 1); t is not checked.
+
+    ``Schedule.gather`` looks at t to check it, which a training loop on a GPU would have to wait for.
+    """
+    return table.to(like.dtype).to(like.device)[t].reshape(-1, *[1] * (like.ndim - 1))
+
+
+def check_batch(x0: Tensor) -> None:
+    """Refuse what is not floating-point data; look for NaN on the CPU only."""
+    require(isinstance(x0, Tensor) and x0.is_floating_point(), "x0", getattr(x0, "dtype", x0), "a float tensor")
+    if x0.device.type == "cpu":
+        check_data("x0", x0)
+
+
+def _uniform_times(schedule: Schedule, x0: Tensor, generator) -> Tensor:
+    device = x0.device if generator is None else generator.device
+    return torch.randint(1, schedule.T + 1, (len(x0),), generator=generator, device=device).to(x0.device)

@@ -1,0 +1,119 @@
+"""The variational bound as a loss: one random time for each example stands for all T terms (home chapter: 8).
+
+With t uniform on 1..T, the expectation of T L_{t-1} is the sum of the terms L_0 to L_{T-1}. So
+
+    L_T(x_0) + T L_{t-1}(x_0, x_t)
+
+is an unbiased estimate of the bound of that example, and its gradient one of the bound's gradient.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffutils.objectives.bound import element_terms
+from diffutils.objectives.simple import at_times, check_batch
+from diffutils.process import convert_at, draw_noise
+from diffutils.samplers import Denoiser, learned_log_variance, prediction_of, variance_output_of
+from diffutils.schedule import Schedule
+from diffutils.validation import check_float
+
+
+class _Draw(NamedTuple):
+    """What the denoiser said about one x_t per example, and the truth."""
+
+    value: Tensor
+    truth: Tensor
+    square: Tensor
+    log_variance: Tensor
+    t: Tensor
+
+
+def stratified_times(schedule: Schedule, x0: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return one time per example, (B,): each uniform on 1..T, together spread evenly over 1..T.
+
+    The B times lie in B equal slices of (0, T], in random order. So each is uniform, and their average over the batch
+    varies less than that of independent times.
+    """
+    device = x0.device if generator is None else generator.device
+    count = len(x0)
+    slices = torch.randperm(count, generator=generator, device=device)
+    # In integers: a float32 share of T could round up to T itself.
+    fine = 1 << 20
+    offset = torch.randint(0, fine, (count,), generator=generator, device=device)
+    return (1 + ((slices * fine + offset) * schedule.T) // (count * fine)).to(x0.device)
+
+
+def l_bound(denoiser: Denoiser, schedule: Schedule, x0: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Return an unbiased estimate of the variational bound of each example, (B,), in nats, differentiable.
+
+    Args:
+        denoiser: callable of (x_t, t) that gives its own variance; see ``samplers.denoiser``.
+        schedule: the noise schedule.
+        x0: (B, ...) data.
+        generator: source of the times and of the noise; None is torch's default.
+
+    Raises:
+        ValueError: if x0 is not floating-point data, or the denoiser gives no variance.
+
+    Source: Sohl-Dickstein et al. 2015 (arXiv:1503.03585), equation (14), in the form of Ho et al. 2020, equation (5).
+    """
+    draw = _draw(denoiser, schedule, x0, generator)
+    return _terms(schedule, draw.square, draw.log_variance, draw.t) + _prior(schedule, x0)
+
+
+def l_hybrid(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    x0: Tensor,
+    *,
+    weight: float = 0.001,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return L_simple + weight L_bound / d, a scalar, where L_bound trains the variance alone.
+
+    In L_bound the guess of x_0 is held fixed, so that the mean is trained by L_simple and the variance by the bound.
+    Both are per dimension.
+
+    Args:
+        denoiser, schedule, x0, generator: as in ``l_bound``.
+        weight: of the bound, lambda in the paper.
+
+    Raises:
+        ValueError: as ``l_bound``, or if the weight is negative.
+
+    Source: Nichol and Dhariwal 2021 (arXiv:2102.09672), equation (16).
+    """
+    check_float("weight", weight, 0.0, inclusive=True)
+    draw = _draw(denoiser, schedule, x0, generator)
+    simple = (draw.value - draw.truth).square().mean()
+    terms = _terms(schedule, draw.square.detach(), draw.log_variance, draw.t) + _prior(schedule, x0)
+    return simple + weight * terms.mean() / x0[0].numel()
+
+
+def _draw(denoiser: Denoiser, schedule: Schedule, x0: Tensor, generator: torch.Generator | None) -> _Draw:
+    check_batch(x0)
+    kind, prediction = variance_output_of(denoiser), prediction_of(denoiser)
+    t = stratified_times(schedule, x0, generator)
+    eps = draw_noise(x0, generator=generator)
+    a, s = (at_times(table, t, x0) for table in (schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar))
+    x_t = a * x0 + s * eps
+    value, output = denoiser.with_variance(x_t, schedule.timesteps.to(t.device)[t])
+    square = (x0 - convert_at(value, x_t, a, s, prediction, "x0")).square()
+    truth = {"eps": eps, "x0": x0, "v": a * eps - s * x0, "score": -eps / s}[prediction]
+    log_variance = learned_log_variance(schedule, output, kind, lambda table: at_times(table, t, x0))
+    return _Draw(value, truth, square, log_variance, t)
+
+
+def _terms(schedule: Schedule, square: Tensor, log_variance: Tensor, t: Tensor) -> Tensor:
+    first = (t == 1).reshape(-1, *[1] * (square.ndim - 1))
+    parts = element_terms(schedule, square, log_variance, lambda table: at_times(table, t, square), first)
+    return schedule.T * parts.flatten(1).sum(1)
+
+
+def _prior(schedule: Schedule, x0: Tensor) -> Tensor:
+    alpha_bar, log_sigma2 = float(schedule.alpha_bar[-1]), float(schedule.sigma2[-1].log())
+    return 0.5 * (alpha_bar * x0.square() - alpha_bar - log_sigma2).flatten(1).sum(1)
