@@ -4,6 +4,7 @@ r"""A local Sphinx extension: what this book needs and Jupyter Book does not do 
   change in ``diffutils`` executes the chapters again.
 - The alternative text that ``diffutils.figures.show`` stores with a picture reaches the page.
 - An equation of several lines keeps its ``\tag``: Sphinx would wrap it into an environment in which tags are errors.
+- Nothing is left of Thebe, which would fetch a kernel from elsewhere, and whose script the theme loads twice.
 - Mathematics is set by scripts and fonts that lie beside the pages, so that the book can be read without a network.
 """
 
@@ -30,6 +31,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     # Before myst-nb reads its settings, which it does at the same event with the default priority.
     app.connect("config-inited", _use_cache, priority=100)
     app.connect("config-inited", _bring_mathjax, priority=100)
+    app.connect("config-inited", _drop_thebe)
     app.connect("doctree-resolved", _keep_tags)
     _carry_alternative_text()
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -52,6 +54,13 @@ def _bring_mathjax(app: Sphinx, config: Config) -> None:
             shutil.copyfile(source.locate(), copy)
     config.html_static_path = [*config.html_static_path, str(target)]
     config.mathjax_path = f"mathjax/{MATHJAX_SCRIPT}"
+
+
+def _drop_thebe(app: Sphinx, config: Config) -> None:
+    for listeners in app.events.listeners.values():
+        for listener in [found for found in listeners if found.handler.__module__.startswith("sphinx_thebe")]:
+            listeners.remove(listener)
+    app.registry.css_files[:] = [entry for entry in app.registry.css_files if "thebe" not in entry[0]]
 
 
 def _keep_tags(app: Sphinx, doctree: nodes.document, docname: str) -> None:
