@@ -105,6 +105,7 @@ def test_the_squared_slope_of_a_quadratic_discriminator_and_its_gradient_in_the_
     slopes = x @ network.a.detach() + network.b.detach()
     value = squared_slope(network, x)
     torch.testing.assert_close(value.detach(), slopes.square().sum(1).mean())
+    assert not x.requires_grad
     value.backward()
     # d/db E|Ax + b|^2 = 2 E[Ax + b], and d/dA = 2 E[(Ax + b) x^T], of which a symmetric A keeps the symmetric part.
     torch.testing.assert_close(network.b.grad, 2 * slopes.mean(0))
