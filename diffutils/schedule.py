@@ -8,6 +8,11 @@ A schedule is a list of variances beta_1, ..., beta_T, each in (0, 1). Everythin
     snr_t       = alpha_bar_t / (1 - alpha_bar_t)                   signal-to-noise ratio of x_t
     beta_tilde_t = beta_t (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t) variance of q(x_{t-1} | x_t, x_0)
 
+The score-based papers leave the data as they are and add noise of standard deviation nu_t. Their noisy data are
+x_t / sqrt(alpha_bar_t), so one ladder of noise levels is one schedule, and the other way round:
+
+    nu_t^2 = (1 - alpha_bar_t) / alpha_bar_t = 1 / snr_t            alpha_bar_t = 1 / (1 + nu_t^2)
+
 Time is 1-based: tables have length T + 1 and index 0 means "no noise". Tables are float64 on the CPU and are built
 from log(alpha_bar), so that 1 - alpha_bar keeps its digits where alpha_bar is nearly 1, and alpha_bar keeps its own
 where it is nearly 0. They are cast to the data's dtype only when they are gathered.
@@ -42,6 +47,7 @@ class Schedule:
         sqrt_alpha, sqrt_beta: the factors of x_{t-1} and of the noise in one step.
         sigma2: 1 - alpha_bar. sqrt_alpha_bar and sqrt_one_minus_alpha_bar: the factors of x_0 and of eps in x_t.
         snr: alpha_bar / (1 - alpha_bar); infinite at index 0.
+        noise_levels: 1 / sqrt(snr), the standard deviation of the noise in x_t / sqrt(alpha_bar_t); 0 at index 0.
         beta_tilde: variance of q(x_{t-1} | x_t, x_0); 0 at indices 0 and 1 (Ho et al. 2020, eq. 7).
         posterior_x0, posterior_xt: weights of x_0 and of x_t in that posterior's mean (the same eq. 7).
         timesteps: LongTensor (T + 1,), the time a network must be given at step t.
@@ -71,8 +77,9 @@ class Schedule:
         self.sqrt_alpha, self.sqrt_beta = self.alpha.sqrt(), self.beta.sqrt()
         self.sqrt_alpha_bar = (self.log_alpha_bar / 2).exp()
         self.sqrt_one_minus_alpha_bar = self.sigma2.sqrt()
-        self.snr = 1 / torch.expm1(-self.log_alpha_bar)
-        self.snr[0] = math.inf
+        inverse_snr = torch.expm1(-self.log_alpha_bar)
+        inverse_snr[0] = 0.0
+        self.snr, self.noise_levels = 1 / inverse_snr, inverse_snr.sqrt()
         self._fill_posterior()
         self._cache: dict[tuple, tuple[Tensor, Tensor]] = {}
 
@@ -161,6 +168,55 @@ class Schedule:
         T = check_int("T", T, 1)
         beta = check_float("beta", beta, 0.0, 1.0)
         return cls(torch.full((T,), beta, dtype=torch.float64), "constant")
+
+    @classmethod
+    def from_noise_levels(cls, levels: Tensor | Sequence[float], name: str = "ladder") -> Schedule:
+        """Return the schedule whose ``noise_levels`` are the given ones: alpha_bar_t = 1 / (1 + nu_t^2).
+
+        Then beta_t = (nu_t^2 - nu_{t-1}^2) / (1 + nu_t^2). Levels and tables are exact to rounding, however small or
+        large the levels are.
+
+        Args:
+            levels: nu_1 < nu_2 < ... < nu_T, positive, in the units of the data. (Song & Ermon 2019 count them from the
+                largest: their sigma_i is nu_{T+1-i}.)
+            name: what to call the schedule.
+
+        Raises:
+            ValueError: if ``levels`` is not a non-empty 1-D list of positive increasing numbers, or two neighbours are
+                so close, or a step so long, that a beta rounds to 0 or 1.
+
+        Source: Song et al. 2021 (arXiv:2011.13456), section 3.4 and appendix B: variance exploding and preserving.
+        """
+        levels = _checked_levels(levels)
+        before = torch.cat([torch.zeros(1, dtype=torch.float64), levels[:-1]])
+        # Differences of the levels themselves: those of alpha_bar would lose the digits of a small step.
+        scale = torch.hypot(torch.ones(1, dtype=torch.float64), levels)
+        beta = _checked_betas((levels - before) / scale * ((levels + before) / scale))
+        result = cls.__new__(cls)
+        log_alpha_bar = torch.where(levels < 1, -torch.log1p(levels.square()), -2 * scale.log())
+        result._fill(beta, log_alpha_bar, name, torch.arange(1, len(beta) + 1))
+        return result
+
+    @classmethod
+    def geometric(cls, T: int, sigma_min: float, sigma_max: float) -> Schedule:
+        """Return the schedule whose noise levels are a geometric ladder from ``sigma_min`` at 1 to ``sigma_max`` at T.
+
+        Args:
+            T: how many levels; a ladder of one level is ``sigma_max`` alone.
+            sigma_min: the smallest noise level, in the units of the data.
+            sigma_max: the largest.
+
+        Raises:
+            ValueError: if T < 1, or not 0 < sigma_min < sigma_max.
+
+        Source: Song & Ermon 2019 (arXiv:1907.05600), section 4.1: sigma_i / sigma_{i+1} is constant.
+        """
+        T = check_int("T", T, 1)
+        sigma_min = check_float("sigma_min", sigma_min, 0.0)
+        sigma_max = check_float("sigma_max", sigma_max, sigma_min)
+        share = torch.arange(T - 1, -1, -1, dtype=torch.float64) / max(T - 1, 1)
+        ladder = (math.log(sigma_max) + share * (math.log(sigma_min) - math.log(sigma_max))).exp()
+        return cls.from_noise_levels(ladder, "geometric")
 
     def respaced(self, steps: int) -> Schedule:
         """Return the schedule that visits only ``steps`` of this one's times, the last of them T.
@@ -251,6 +307,18 @@ def _checked_betas(beta: Any) -> Tensor:
     if len(outside):
         first = int(outside[0])
         require(False, f"beta[{first}] (t = {first + 1})", float(values[first]), "in (0, 1)")
+    return values
+
+
+def _checked_levels(levels: Any) -> Tensor:
+    try:
+        values = torch.as_tensor(levels, dtype=torch.float64, device="cpu").detach().clone()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"levels must be a list of T positive increasing numbers, got {levels!r}") from None
+    require(values.ndim == 1 and len(values) >= 1, "levels.shape", tuple(values.shape), "(T,) with T at least 1")
+    require(bool(torch.isfinite(values).all()), "levels", values.tolist(), "finite")
+    increasing = float(values[0]) > 0 and bool((values.diff() > 0).all())
+    require(increasing, "levels", values.tolist(), "positive and increasing: the least noise first")
     return values
 
 

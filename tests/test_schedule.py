@@ -20,6 +20,7 @@ NAMED = {
     "constant": Schedule.constant(100, 0.05),
     "short": Schedule.linear(50, 1e-4, 0.02),
     "one step": Schedule([0.3]),
+    "geometric": Schedule.geometric(25, 0.02, 40.0),
 }
 
 
@@ -132,6 +133,42 @@ def test_constant_is_geometric():
     assert_close(schedule.alpha_bar, 0.8 ** torch.arange(31, dtype=torch.float64))
 
 
+def test_noise_levels_and_schedules_translate_into_each_other(schedule):
+    levels = schedule.noise_levels
+    assert levels.dtype == torch.float64 and float(levels[0]) == 0.0 and math.copysign(1, levels[0]) == 1
+    assert_close(levels[1:], schedule.snr[1:].rsqrt(), rtol=1e-13, atol=0.0)
+    assert_close(levels[1:], (schedule.sigma2 / schedule.alpha_bar).sqrt()[1:], rtol=1e-12, atol=0.0)
+    back = Schedule.from_noise_levels(levels[1:])
+    assert_close(back.noise_levels, levels, rtol=1e-12, atol=0.0)
+    assert_close(back.alpha_bar, schedule.alpha_bar, rtol=1e-11, atol=0.0)
+    assert_close(back.beta, schedule.beta, rtol=1e-9, atol=0.0)
+
+
+def test_noise_levels_agree_with_exact_fractions_at_any_scale():
+    for scale in (Fraction(1, 10**12), Fraction(1), Fraction(10**6)):
+        nu = [scale * f for f in (Fraction(1, 4), Fraction(1, 2), Fraction(3))]
+        schedule = Schedule.from_noise_levels([float(n) for n in nu])
+        exact = lambda values: torch.tensor([float(v) for v in values], dtype=torch.float64)  # noqa: E731
+        beta = [(n**2 - m**2) / (1 + n**2) for m, n in zip([0, *nu], nu)]
+        close = dict(rtol=1e-13, atol=0.0)
+        assert_close(schedule.beta[1:], exact(beta), **close)
+        assert_close(schedule.alpha_bar[1:], exact(1 / (1 + n**2) for n in nu), **close)
+        assert_close(schedule.sigma2[1:], exact(n**2 / (1 + n**2) for n in nu), **close)
+        assert_close(schedule.noise_levels[1:], exact(nu), **close)
+
+
+def test_a_geometric_ladder_has_one_ratio_and_the_ends_asked_for():
+    schedule = Schedule.geometric(10, 0.01, 1.0)
+    levels = schedule.noise_levels[1:]
+    assert levels[[0, -1]].tolist() == pytest.approx([0.01, 1.0], rel=1e-14)
+    # Song and Ermon 2019, section 5: ten levels from 1 down to 0.01
+    assert_close(levels[1:] / levels[:-1], torch.full((9,), 100 ** (1 / 9), dtype=torch.float64), rtol=1e-12, atol=0.0)
+    assert schedule.timesteps.tolist() == list(range(11)) and schedule.name == "geometric"
+    assert Schedule.geometric(1, 0.5, 2.0).noise_levels[1:].tolist() == pytest.approx([2.0], rel=1e-14)
+    short = schedule.respaced(5)
+    assert_close(short.noise_levels, schedule.noise_levels[short.timesteps], rtol=0.0, atol=0.0)
+
+
 @pytest.mark.parametrize("make", [Schedule.linear, Schedule.cosine, Schedule.quadratic, Schedule.sigmoid])
 @pytest.mark.parametrize("steps", [10, 7, 1000, 1])
 def test_respaced(make, steps):
@@ -237,6 +274,15 @@ def test_gather_refuses_bad_times(t, word):
         (lambda: Schedule.constant(0, 0.1), "T"),
         (lambda: Schedule.constant(10, 1.0), "beta"),
         (lambda: Schedule.constant(10, None), "beta"),
+        (lambda: Schedule.from_noise_levels([]), "levels.shape"),
+        (lambda: Schedule.from_noise_levels("ladder"), "levels"),
+        (lambda: Schedule.from_noise_levels([0.0, 1.0]), "levels"),
+        (lambda: Schedule.from_noise_levels([2.0, 1.0]), "levels"),
+        (lambda: Schedule.from_noise_levels([1.0, float("inf")]), "levels"),
+        (lambda: Schedule.from_noise_levels([1.0, 1e300]), r"beta\[1\]"),
+        (lambda: Schedule.geometric(0, 0.1, 1.0), "T"),
+        (lambda: Schedule.geometric(5, 0.0, 1.0), "sigma_min"),
+        (lambda: Schedule.geometric(5, 1.0, 1.0), "sigma_max"),
         (lambda: Schedule.linear().respaced(0), "steps"),
         (lambda: Schedule.linear().respaced(1001), "steps"),
         (lambda: Schedule.linear().respaced(10.0), "steps"),
