@@ -193,7 +193,7 @@ class GaussianMixture:
         return torch.einsum("bk,bkd->bd", responsibility, means + shift)
 
     def variance_x0(self, x_t: Tensor, alpha_bar: float | Tensor, *, sigma2: float | Tensor | None = None) -> Tensor:
-        """Return Var(x_0 | x_t) of each coordinate, (B, d): within the components plus between them. See ``score_t``."""
+        """Return Var(x_0 | x_t) of each coordinate, (B, d), within the components plus between. See ``score_t``."""
         ab, s2 = self._levels(x_t, alpha_bar, sigma2)
         _, means, eigenvalues, basis = self._tables(x_t.dtype, x_t.device)
         projected, noisy_eigenvalues = self._whiten(x_t, ab, s2)

@@ -107,7 +107,8 @@ def test_a_short_training_comes_near_the_exact_value_on_the_grid() -> None:
     """Four seconds: the bound within a nat of the exact value, and all 25 modes among the samples."""
     grid = grid_mixture()
     model = DPM.for_points(2, seed=0)
-    train(model, grid.sample(50_000, generator=make_generator(1)), steps=250, ema_decay=0.97, device="cpu", progress=False)
+    points = grid.sample(50_000, generator=make_generator(1))
+    train(model, points, steps=250, ema_decay=0.97, device="cpu", progress=False)
     x = grid.sample(500, generator=make_generator(2))
     surprise = model.bound(x, generator=make_generator(3)).per_example + grid.log_prob(x).double()
     assert 0.0 < float(surprise.mean()) < 1.0

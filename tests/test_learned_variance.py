@@ -10,8 +10,8 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from diffutils.datasets import grid_mixture
 from diffutils.distributions import GaussianMixture
-from diffutils.objectives import l_bound, l_hybrid, l_simple, prior_term, variational_bound
-from diffutils.objectives.stochastic import stratified_times
+from diffutils.objectives import l_bound, l_hybrid, l_simple, prior_term, stochastic, variational_bound
+from diffutils.objectives.stochastic import draw_times, time_shares
 from diffutils.process import diffuse, posterior
 from diffutils.samplers import VARIANCE_OUTPUTS, ancestral, predict_step, predict_x0
 from diffutils.schedule import Schedule
@@ -149,17 +149,27 @@ def test_a_respaced_chain_gets_its_own_variances():
     assert denoiser.asked[-1][1] == 60
 
 
+def test_times_are_shared_out_by_the_growth_of_the_noise():
+    schedule = Schedule.linear(100)
+    shares = time_shares(schedule)
+    growth = torch.log(schedule.sigma2[1:] / schedule.sigma2[:-1])[1:]
+    assert float(shares.sum()) == pytest.approx(1) and float(shares.min()) > 0
+    torch.testing.assert_close(shares[1:] / shares[0], growth)
+    assert time_shares(Schedule([0.3])).tolist() == [1.0]
+
+
 @pytest.mark.parametrize("batch", [1, 7, 40, 1000])
-def test_times_are_uniform_and_spread_evenly(batch):
-    schedule, generator = Schedule.linear(40), seeded()
-    draws = torch.stack([stratified_times(schedule, torch.zeros(batch, 2), generator) for _ in range(4000 // batch)])
+def test_times_follow_their_shares_and_are_spread_evenly(batch):
+    shares, generator = time_shares(Schedule.linear(40)), seeded()
+    draws = torch.stack([draw_times(shares, torch.zeros(batch, 2), generator) for _ in range(4000 // batch)])
     counts = torch.bincount(draws.flatten(), minlength=41).double()
     assert counts[0] == 0 and len(counts) == 41
     for row in draws[:5]:
-        assert (torch.bincount(row, minlength=41)[1:] - batch / 40).abs().max() < 2
-    # The first example of a batch sees all times as well: without that the loss would be biased for it.
-    assert batch > 40 or draws[:, 0].unique().numel() > 30
-    assert (counts[1:] / counts.sum() * 40 - 1).abs().max() < 0.7
+        assert (torch.bincount(row, minlength=41)[1:] - batch * shares).abs().max() < 2
+    # The first example of a batch sees many times as well: without that the loss would be biased for it.
+    assert batch > 40 or draws[:, 0].unique().numel() > 10
+    z = (counts[1:] - 4000 * shares) / (4000 * shares * (1 - shares)).sqrt()
+    assert z.abs().max() < 5
 
 
 @pytest.mark.parametrize("law", [TILTED, grid_mixture().to(dtype=torch.float64)])
@@ -178,14 +188,16 @@ def test_one_time_of_the_stochastic_bound_is_that_term_times_T():
     schedule, x0 = Schedule([0.4]), TILTED.sample(6, generator=seeded())
     estimate = l_bound(TILTED.denoiser(schedule), schedule, x0, generator=seeded(3))
     generator = seeded(3)
-    stratified_times(schedule, x0, generator)
+    draw_times(time_shares(schedule), x0, generator)
     x_1 = diffuse(schedule, x0, 1, generator=generator)
     x0_hat, log_variance = predict_step(TILTED.denoiser(schedule), schedule, x_1, 1)
     decoder = Independent(Normal(x0_hat, (0.5 * log_variance).exp()), 1)
     torch.testing.assert_close(estimate, prior_term(schedule, x0) - decoder.log_prob(x0))
 
 
-def test_the_hybrid_loss_is_a_sum_whose_bound_trains_the_variance_alone():
+def test_the_hybrid_loss_is_a_sum_whose_bound_trains_the_variance_alone(monkeypatch):
+    # With the same times the bound of one is that of the other.
+    monkeypatch.setattr(stochastic, "time_shares", lambda schedule: torch.full((25,), 0.04, dtype=torch.float64))
     schedule, x0 = Schedule.linear(25, 0.01, 0.3), TILTED.sample(40, generator=seeded())
     scale = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
     output = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)

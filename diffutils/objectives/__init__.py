@@ -1,4 +1,4 @@
-"""Objectives: what a denoiser is trained on, and the bound behind it (home chapters: 5, the reverse process; 8, the ledger).
+"""Objectives: what a denoiser is trained on, and the bound behind it (home chapters: 5, reverse process; 8, ledger).
 
 The negative log-likelihood of the reverse chain is bounded term by term, in nats (Ho et al. 2020, equation 5):
 

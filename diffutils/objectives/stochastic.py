@@ -1,10 +1,13 @@
 """The variational bound as a loss: one random time for each example stands for all T terms (home chapter: 8).
 
-With t uniform on 1..T, the expectation of T L_{t-1} is the sum of the terms L_0 to L_{T-1}. So
+Let the time t be drawn with probability p_t. Then
 
-    L_T(x_0) + T L_{t-1}(x_0, x_t)
+    L_T(x_0) + L_{t-1}(x_0, x_t) / p_t
 
-is an unbiased estimate of the bound of that example, and its gradient one of the bound's gradient.
+is an unbiased estimate of the bound of that example, for every choice of p, and its gradient one of the bound's
+gradient. A p_t in proportion to the term makes the estimate steady. For data of the law N(0, I) the part of L_{t-1} that
+a network can change is 1/2 log(sigma2_t / sigma2_{t-1}) per dimension, sigma2_t = 1 - alpha_bar_t, and p_t is
+proportional to that (``time_shares``): the times are spread evenly over the logarithm of the noise's variance.
 """
 
 from __future__ import annotations
@@ -32,19 +35,28 @@ class _Draw(NamedTuple):
     t: Tensor
 
 
-def stratified_times(schedule: Schedule, x0: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Return one time per example, (B,): each uniform on 1..T, together spread evenly over 1..T.
+def time_shares(schedule: Schedule) -> Tensor:
+    """Return p_1, ..., p_T, (T,) float64, summing to 1: in proportion to log(sigma2_t / sigma2_{t-1}).
 
-    The B times lie in B equal slices of (0, T], in random order. So each is uniform, and their average over the batch
-    varies less than that of independent times.
+    At t = 1 that is infinite. L_0 is of the order of one nat per dimension, hence a logarithm of 1 is put there.
+    """
+    growth = torch.log(schedule.sigma2[2:] / schedule.sigma2[1:-1])
+    shares = torch.cat([growth.new_ones(1), growth])
+    return shares / shares.sum()
+
+
+def draw_times(shares: Tensor, x0: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return one time per example, (B,): each follows the shares (T,), and together they are spread evenly.
+
+    B points, one in each of B equal slices of (0, 1) in random order, are looked up in the running sum of the shares.
     """
     device = x0.device if generator is None else generator.device
     count = len(x0)
     slices = torch.randperm(count, generator=generator, device=device)
-    # In integers: a float32 share of T could round up to T itself.
-    fine = 1 << 20
-    offset = torch.randint(0, fine, (count,), generator=generator, device=device)
-    return (1 + ((slices * fine + offset) * schedule.T) // (count * fine)).to(x0.device)
+    point = (slices + torch.rand(count, generator=generator, device=device)) / count
+    # Without its last entry, 1, the running sum cannot lead past T.
+    edges = shares.cumsum(0)[:-1].to(point.dtype).to(device)
+    return (1 + torch.searchsorted(edges, point, right=True)).to(x0.device)
 
 
 def l_bound(denoiser: Denoiser, schedule: Schedule, x0: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -61,8 +73,9 @@ def l_bound(denoiser: Denoiser, schedule: Schedule, x0: Tensor, *, generator: to
 
     Source: Sohl-Dickstein et al. 2015 (arXiv:1503.03585), equation (14), in the form of Ho et al. 2020, equation (5).
     """
-    draw = _draw(denoiser, schedule, x0, generator)
-    return _terms(schedule, draw.square, draw.log_variance, draw.t) + _prior(schedule, x0)
+    shares = time_shares(schedule)
+    draw = _draw(denoiser, schedule, x0, shares, generator)
+    return _terms(schedule, draw.square, draw, shares) + _prior(schedule, x0)
 
 
 def l_hybrid(
@@ -76,7 +89,7 @@ def l_hybrid(
     """Return L_simple + weight L_bound / d, a scalar, where L_bound trains the variance alone.
 
     In L_bound the guess of x_0 is held fixed, so that the mean is trained by L_simple and the variance by the bound.
-    Both are per dimension.
+    Both are per dimension, and their times are uniform.
 
     Args:
         denoiser, schedule, x0, generator: as in ``l_bound``.
@@ -88,16 +101,17 @@ def l_hybrid(
     Source: Nichol and Dhariwal 2021 (arXiv:2102.09672), equation (16).
     """
     check_float("weight", weight, 0.0, inclusive=True)
-    draw = _draw(denoiser, schedule, x0, generator)
+    shares = torch.full((schedule.T,), 1 / schedule.T, dtype=torch.float64)
+    draw = _draw(denoiser, schedule, x0, shares, generator)
     simple = (draw.value - draw.truth).square().mean()
-    terms = _terms(schedule, draw.square.detach(), draw.log_variance, draw.t) + _prior(schedule, x0)
+    terms = _terms(schedule, draw.square.detach(), draw, shares) + _prior(schedule, x0)
     return simple + weight * terms.mean() / x0[0].numel()
 
 
-def _draw(denoiser: Denoiser, schedule: Schedule, x0: Tensor, generator: torch.Generator | None) -> _Draw:
+def _draw(denoiser: Denoiser, schedule: Schedule, x0: Tensor, shares: Tensor, generator) -> _Draw:
     check_batch(x0)
     kind, prediction = variance_output_of(denoiser), prediction_of(denoiser)
-    t = stratified_times(schedule, x0, generator)
+    t = draw_times(shares, x0, generator)
     eps = draw_noise(x0, generator=generator)
     a, s = (at_times(table, t, x0) for table in (schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar))
     x_t = a * x0 + s * eps
@@ -108,10 +122,12 @@ def _draw(denoiser: Denoiser, schedule: Schedule, x0: Tensor, generator: torch.G
     return _Draw(value, truth, square, log_variance, t)
 
 
-def _terms(schedule: Schedule, square: Tensor, log_variance: Tensor, t: Tensor) -> Tensor:
-    first = (t == 1).reshape(-1, *[1] * (square.ndim - 1))
-    parts = element_terms(schedule, square, log_variance, lambda table: at_times(table, t, square), first)
-    return schedule.T * parts.flatten(1).sum(1)
+def _terms(schedule: Schedule, square: Tensor, draw: _Draw, shares: Tensor) -> Tensor:
+    """L_{t-1} / p_t of each example, (B,)."""
+    first = (draw.t == 1).reshape(-1, *[1] * (square.ndim - 1))
+    parts = element_terms(schedule, square, draw.log_variance, lambda table: at_times(table, draw.t, square), first)
+    weight = at_times(torch.cat([shares[:1], 1 / shares]), draw.t, square).flatten()
+    return weight * parts.flatten(1).sum(1)
 
 
 def _prior(schedule: Schedule, x0: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ The reverse chain starts at x_T ~ N(0, I) and draws x_{t-1} from
     p_theta(x_{t-1} | x_t) = N(mu_theta(x_t, t), sigma_t^2 I),
 
 where mu_theta is the mean of the posterior q(x_{t-1} | x_t, x_0) with the denoiser's guess of x_0 put in the place of
-x_0, and sigma_t^2 is a variance: ``beta_t`` or ``beta_tilde_t`` (Ho et al. 2020, section 3.2), a table, or "learned", one
-variance for each coordinate that the denoiser itself gives. The last step, t = 1, returns the mean and adds no noise.
+x_0, and sigma_t^2 is a variance: ``beta_t`` or ``beta_tilde_t`` (Ho et al. 2020, section 3.2), a table, or "learned",
+one variance for each coordinate that the denoiser itself gives. The last step, t = 1, returns the mean and adds no
+noise.
 """
 
 from __future__ import annotations

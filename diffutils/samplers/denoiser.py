@@ -67,7 +67,8 @@ def predict_step(denoiser: Denoiser, schedule: Schedule, x_t: Tensor, t: int) ->
     t = check_int("t", t, 1, schedule.T)
     kind = variance_output_of(denoiser)
     value, output = denoiser.with_variance(x_t, int(schedule.timesteps[t]))
-    return _to_x0(denoiser, schedule, value, x_t, t), learned_log_variance(schedule, output, kind, lambda u: float(u[t]))
+    log_variance = learned_log_variance(schedule, output, kind, lambda table: float(table[t]))
+    return _to_x0(denoiser, schedule, value, x_t, t), log_variance
 
 
 def learned_log_variance(schedule: Schedule, output: Tensor, kind: str, at: Callable) -> Tensor:
