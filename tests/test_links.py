@@ -92,6 +92,24 @@ def test_every_term_is_used_and_linked_in_some_chapter():
     assert [term for term, (_, anchor) in TERMS.items() if f"glossary.md#{anchor}" not in linked] == []
 
 
+def test_every_source_of_the_study_note_is_on_the_references_page():
+    text = (ROOT / "pages" / "references.md").read_text()
+    listed = re.findall(r"^- \[(\d-\d)\] (?s:.*?)(?=^- |^#|\Z)", text, re.MULTILINE)
+    # nine notes with this many sources each
+    counts = (1, 3, 2, 2, 3, 3, 3, 1, 3)
+    assert listed == [f"{note}-{k}" for note, count in enumerate(counts, 1) for k in range(1, count + 1)]
+    entries = re.split(r"^- \[\d-\d\] ", text, flags=re.MULTILINE)[1:]
+    for name, entry in zip(listed, entries, strict=True):
+        assert re.search(r"\]\(https?://", entry), f"[{name}] has no link"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_a_page_cites_is_on_the_references_page(path):
+    collected = (ROOT / "pages" / "references.md").read_text()
+    cited = re.findall(r"\]\((https?://[^)\s]+)\)", prose(path))
+    assert sorted({link for link in cited if link not in collected}) == []
+
+
 def test_a_first_use_is_found_in_words_only():
     text = "# Isotropic\n\n$isotropic$ and `isotropic` and [x](isotropic.md)\n\nAn [isotropic Gaussian](glossary.md#a) here."
     use = first_use(text, r"\bisotropic\b")
