@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from torch.distributions import MultivariateNormal
+from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 from diffutils.device import make_generator
 from diffutils.models.vae import VAE
@@ -77,6 +77,23 @@ def test_the_gap_of_the_elbo_is_the_kl_to_the_posterior():
     expected = 0.5 * (1 / posterior_variance - 1 + posterior_variance.log()).sum(dim=-1).mean().item()
     gap = (law.log_prob(x) - vae.elbo(x, samples=400, generator=make_generator(1))).detach()
     assert abs(gap.mean().item() - expected) < 5 * gap.std().item() / math.sqrt(1000)
+
+
+def test_the_terms_are_a_mean_log_density_and_a_kl_divergence():
+    vae, law = linear_vae(encoder_log_std=-1.2)
+    x = points(law, n=50)
+    reconstruction, kl = vae.elbo_terms(x, samples=3000, generator=make_generator(1))
+    with torch.no_grad():
+        mean, log_std = vae.encode(x)
+        q = Independent(Normal(mean, log_std.exp()), 1)
+        torch.testing.assert_close(kl, kl_divergence(q, Independent(Normal(torch.zeros_like(mean), 1.0), 1)))
+        # E_q |x - W z - b|^2 is that at the mean of q plus the trace of W Cov_q W^T.
+        weight = vae.decoder[0].weight
+        square = (x - vae.decoder(mean)).square().sum(1) + (weight.square() @ log_std[0].exp().square()).sum()
+        expected = 0.5 * square / STD**2 + math.log(2 * math.pi * STD**2)
+        assert (reconstruction - expected).abs().max() < 5 * 2.0 / math.sqrt(3000)
+    elbo = vae.elbo(x, samples=5, generator=make_generator(2))
+    torch.testing.assert_close(elbo, -sum(vae.elbo_terms(x, samples=5, generator=make_generator(2))))
 
 
 def test_importance_bounds_do_not_depend_on_how_draws_are_split(monkeypatch):

@@ -1,6 +1,6 @@
 r"""Variational autoencoders (변분 오토인코더): a latent variable model trained by a lower bound.
 
-Home chapter: 1, overview of generative models.
+Home chapters: 1, overview of generative models; 8, the ELBO ledger.
 
 The model: z ~ N(0, I), x | z ~ N(f(z), s^2 I), with f the decoder network. Its likelihood p(x) is an integral over z.
 An encoder gives an approximate posterior q(z|x) = N(m(x), diag v(x)^2), and with it the evidence lower bound
@@ -91,7 +91,7 @@ class VAE(nn.Module):
         return _log_normal(x, mean, self.decoder_log_std)
 
     def elbo(self, x: Tensor, *, samples: int = 1, generator: torch.Generator | None = None) -> Tensor:
-        """Return an unbiased estimate of the ELBO of each example (B,), in nats.
+        """Return an unbiased estimate of the ELBO of each example (B,), in nats: minus the sum of ``elbo_terms``.
 
         Args:
             x: points (B, d).
@@ -101,12 +101,25 @@ class VAE(nn.Module):
         Raises:
             ValueError: for data that is not finite or of the wrong dimension, or fewer than one draw.
         """
+        reconstruction, kl = self.elbo_terms(x, samples=samples, generator=generator)
+        return -(reconstruction + kl)
+
+    def elbo_terms(
+        self, x: Tensor, *, samples: int = 1, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the two terms of the bound on -log p(x), each (B,) in nats: E_q[-log p(x|z)] and KL(q(z|x) || p(z)).
+
+        They are the L_0 and the L_T of a chain with one step. The first is estimated with ``samples`` draws of z, the
+        second is exact. Arguments and errors as in ``elbo``.
+
+        Source: Kingma and Welling 2014 (arXiv:1312.6114), equations (3) and (10).
+        """
         check_data("x", x, dim=self.dim)
         check_int("samples", samples, 1)
         mean, log_std = self.encode(x)
         z = mean + log_std.exp() * draw_noise(x.new_empty(samples, *mean.shape), generator=generator)
         kl = (0.5 * (mean**2 + (2 * log_std).exp() - 1) - log_std).sum(dim=-1)
-        return self._log_likelihood(x, z).mean(dim=0) - kl
+        return -self._log_likelihood(x, z).mean(dim=0), kl
 
     @torch.no_grad()
     def importance_bound(self, x: Tensor, k: int, *, generator: torch.Generator | None = None) -> Tensor:
