@@ -1,0 +1,223 @@
+"""The built book as a browser shows it: without a network, at three widths, in both themes.
+
+These tests look at the pages under ``_build/html``. Where the book has not been built, is older than its sources, or
+no Chromium is found, they are skipped and say so; with ``BOOK_REQUIRE_BROWSER=1``, as in continuous integration, a skip
+is a failure.
+"""
+
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = ROOT / "_build" / "html"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SOURCES = ("chapters/*.md", "pages/**/*", "diffutils/**/*.py", "tools/*.py", "index.md", "_config.yml", "_toc.yml")
+WIDTHS = (360, 768, 1280)
+ROOMS = [path for room in ("chapters", "pages") for path in (ROOT / room).glob("*.md")]
+PAGES = ["index", *sorted(f"{path.parent.name}/{path.stem}" for path in ROOMS)]
+each_page = pytest.mark.parametrize("name", PAGES)
+
+
+def unavailable(why: str) -> None:
+    """Skip the test, or fail it where a browser is required."""
+    if os.environ.get("BOOK_REQUIRE_BROWSER") == "1":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@pytest.fixture(scope="module")
+def site() -> Path:
+    """The folder of the built book, no older than what it is made of."""
+    built = SITE / "index.html"
+    if not built.exists():
+        unavailable("the book is not built: `make book` builds it")
+    # Sphinx leaves pages alone whose sources have not changed; its inventory is written by every build.
+    when = (SITE / "objects.inv").stat().st_mtime
+    newer = [path for pattern in SOURCES for path in ROOT.glob(pattern) if path.is_file() and path.stat().st_mtime > when]
+    newer = [path for path in newer if "__pycache__" not in path.parts and path.suffix != ".ipynb"]
+    if newer:
+        unavailable(f"the built book is older than {newer[0].relative_to(ROOT)}: `make book` builds it again")
+    return SITE
+
+
+@pytest.fixture(scope="module")
+def browser(site):
+    """A headless Chromium without a network."""
+    if CHROMIUM is None:
+        unavailable("no Chromium is installed")
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield chromium
+        chromium.close()
+
+
+class Visit:
+    """A page in a tab of its own, and all that went wrong while it was open."""
+
+    def __init__(self, browser, address: str, mode: str = "light", width: int = 1280) -> None:
+        self.problems: list[str] = []
+        self.context = browser.new_context(viewport={"width": width, "height": 900})
+        self.context.add_init_script(f"localStorage.setItem('mode', '{mode}'); localStorage.setItem('theme', '{mode}')")
+        self.page = self.context.new_page()
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("requestfailed", lambda request: self.problems.append(f"failed: {request.url}"))
+        self.page.on("request", self._only_from_disk)
+        self.page.on("console", self._no_errors)
+        self.page.goto(address)
+        self.page.wait_for_load_state("load")
+
+    def _only_from_disk(self, request) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            self.problems.append(f"from elsewhere: {request.url}")
+
+    def _no_errors(self, message) -> None:
+        if message.type == "error":
+            self.problems.append(message.text)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.context.close()
+
+    def wait_for_mathematics(self) -> None:
+        """Wait until MathJax has set every formula."""
+        self.page.wait_for_function("window.MathJax?.startup?.promise !== undefined", timeout=30_000)
+        self.page.evaluate("MathJax.startup.promise.then(() => null)")
+
+
+def address_of(site: Path, name: str) -> str:
+    return (site / f"{name}.html").as_uri()
+
+
+@each_page
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_a_page_is_whole_at_every_width(browser, site, name, mode):
+    with Visit(browser, address_of(site, name), mode) as visit:
+        page = visit.page
+        if page.locator(".math").count():
+            visit.wait_for_mathematics()
+            unset = page.evaluate("[...document.querySelectorAll('.math')].filter(e => !e.querySelector('mjx-container')).length")
+            assert unset == 0, "formulas that are not set"
+            assert page.locator("mjx-merror").count() == 0
+        assert page.evaluate("document.documentElement.dataset.theme") == mode
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, f"scrolls sideways at {width} pixels"
+        assert visit.problems == []
+
+
+@each_page
+def test_every_slider_of_a_page_moves(browser, site, name):
+    with Visit(browser, address_of(site, name)) as visit:
+        for figure in visit.page.locator("figure.slider").all():
+            slider, picture, label = figure.locator("input"), figure.locator("img"), figure.locator("output")
+            seen = []
+            slider.focus()
+            for key in ("Home", "ArrowRight", "End"):
+                slider.press(key)
+                seen.append((label.inner_text(), picture.get_attribute("alt"), picture.get_attribute("src")))
+                assert slider.get_attribute("aria-valuetext") == label.inner_text()
+                assert picture.evaluate("image => image.complete && image.naturalWidth > 100")
+            assert len({src for *_, src in seen}) == 3, "pictures that do not change"
+            assert len({text for text, *_ in seen}) == 3, "labels that do not change"
+        assert visit.problems == []
+
+
+def test_a_slider_follows_the_mouse(browser, site):
+    with Visit(browser, address_of(site, "chapters/01_overview")) as visit:
+        figure = visit.page.locator("figure.slider").first
+        slider = figure.locator("input")
+        slider.scroll_into_view_if_needed()
+        box = slider.bounding_box()
+        before = figure.locator("output").inner_text()
+        visit.page.mouse.click(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
+        assert figure.locator("output").inner_text() != before
+        assert slider.input_value() == slider.get_attribute("max")
+
+
+@each_page
+def test_a_page_without_scripts_shows_its_pictures(browser, site, name):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address_of(site, name))
+    for figure in page.locator("figure.slider").all():
+        assert figure.locator("img").evaluate("image => image.naturalWidth > 100")
+        assert not figure.locator(".slider-bar").is_visible()
+    context.close()
+
+
+def test_the_search_finds_a_word_in_its_chapter(browser, site):
+    with Visit(browser, (site / "search.html").as_uri() + "?q=reparameterization") as visit:
+        results = visit.page.locator("#search-results li a")
+        results.first.wait_for()
+        assert any("03_reparameterization" in link.get_attribute("href") for link in results.all())
+        assert visit.problems == []
+
+
+class Html(HTMLParser):
+    """The links, anchors and pictures of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.pictures: list[dict[str, str | None]] = []
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.anchors |= {found[key] for key in ("id", "name") if found.get(key)}
+        if tag == "a" and found.get("href"):
+            self.links.append(found["href"])
+        if tag == "img":
+            self.pictures.append(found)
+
+
+@pytest.fixture(scope="module")
+def parsed(site) -> dict[Path, Html]:
+    """Every page of the built book."""
+    return {path: Html(path) for path in site.rglob("*.html") if "_static" not in path.parts}
+
+
+def test_every_link_within_the_book_leads_somewhere(parsed):
+    broken = []
+    for path, html in parsed.items():
+        for link in html.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            known = target in parsed or target.exists()
+            if not known or (parts.fragment and target in parsed and unquote(parts.fragment) not in parsed[target].anchors):
+                broken.append(f"{path.name}: {link}")
+    assert broken == []
+
+
+def test_every_picture_says_what_it_shows(parsed):
+    mute = [
+        f"{path.name}: {picture.get('src', '')[:60]}"
+        for path, html in parsed.items()
+        for picture in html.pictures
+        if len(picture.get("alt") or "") < 30 and "_static" not in (picture.get("src") or "")
+    ]
+    assert mute == []
+
+
+def test_the_book_fits_on_a_stick_and_each_page_loads_fast(site):
+    sizes = {path: path.stat().st_size for path in site.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) < 25e6
+    for path, size in sizes.items():
+        if path.suffix == ".html":
+            pictures = re.findall(r'src="([^":]+\.(?:png|svg|webp))"', path.read_text())
+            total = size + sum((path.parent / picture).stat().st_size for picture in set(pictures))
+            assert total < 3e6, f"{path.name} is {total / 1e6:.1f} MB"
