@@ -92,6 +92,7 @@ class InvertibleLinear(nn.Module):
         permutation, lower, upper = torch.linalg.lu(rotation)
         diagonal = upper.diagonal()
         self.register_buffer("permutation", permutation.float())
+        self.register_buffer("identity", torch.eye(channels), persistent=False)
         self.register_buffer("sign", diagonal.sign().float())
         self.log_scale = nn.Parameter(diagonal.abs().log().float())
         self.lower = nn.Parameter(lower.tril(-1).float())
@@ -99,8 +100,8 @@ class InvertibleLinear(nn.Module):
 
     def factors(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return P, L with its unit diagonal, and U + diag(s), each (C, C)."""
-        lower = self.lower.tril(-1) + torch.eye(len(self.lower), dtype=self.lower.dtype, device=self.lower.device)
-        return self.permutation, lower, self.upper.triu(1) + torch.diag(self.sign * self.log_scale.exp())
+        upper = self.upper.triu(1) + torch.diag(self.sign * self.log_scale.exp())
+        return self.permutation, self.lower.tril(-1) + self.identity, upper
 
     def weight(self) -> Tensor:
         """Return the dense matrix W (C, C)."""
@@ -109,8 +110,8 @@ class InvertibleLinear(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return y of x's shape and log |det dy/dx| (B,)."""
-        flat = x.flatten(2) if x.ndim > 2 else x[:, :, None]
-        y = (self.weight() @ flat).view_as(x)
+        weight = self.weight()
+        y = x @ weight.mT if x.ndim == 2 else (weight @ x.flatten(2)).view_as(x)
         return y, (positions(x) * self.log_scale.sum()).expand(len(x))
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -93,8 +93,8 @@ class ImageGlow(Flow):
         shape: Sequence[int] = (1, 8, 8),
         *,
         levels: int = 2,
-        steps: int = 4,
-        hidden: int = 48,
+        steps: int = 3,
+        hidden: int = 24,
         max_log_scale: float = 1.5,
         seed: int | None = 0,
     ) -> None:
