@@ -9,7 +9,9 @@ import torch
 from torch import nn
 from torch.nn.functional import logsigmoid
 
+from diffutils.datasets import two_moons
 from diffutils.device import make_generator
+from diffutils.metrics import coverage
 from diffutils.models.gan import GAN, squared_slope
 from diffutils.training import train
 
@@ -216,6 +218,21 @@ def test_with_r1_the_smallest_gan_reaches_its_solution_at_the_rate_of_its_eigenv
 def test_r1_leaves_the_initial_weights_and_the_samples_call_alone():
     plain, remedied = GAN(seed=3), GAN(seed=3, r1=0.4)
     assert torch.equal(plain.sample(5, generator=make_generator(0)), remedied.sample(5, generator=make_generator(0)))
+
+
+def test_the_gan_for_points_reaches_both_moons():
+    x = two_moons(4000, seed=0)
+    gan = GAN.for_points(seed=0)
+    train(gan, x, steps=250, batch_size=128, lr=2e-3, betas=(0.0, 0.9), ema_decay=0.99, device="cpu", progress=False)
+    samples = gan.sample(2000, generator=make_generator(1))
+    # Ten seeds gave 0.32 to 0.54; without R1 the same runs gave 0.003 to 0.33. Perfect samples reach 0.87.
+    assert coverage(samples, two_moons(4000, seed=1)) > 0.2
+
+
+def test_the_gan_for_digits_makes_flat_images():
+    gan = GAN.for_digits(seed=1)
+    assert gan.sample(3, generator=make_generator(0)).shape == (3, 64)
+    assert gan.r1 > 0 and torch.isfinite(gan.loss(torch.zeros(4, 64), generator=make_generator(0)))
 
 
 def test_the_loss_with_r1_can_be_read_without_gradients():
