@@ -57,12 +57,10 @@ def first_use(text: str, pattern: str) -> re.Match | None:
     return re.search(pattern, text, re.IGNORECASE)
 
 
-def enclosing_link(text: str, position: int) -> str | None:
-    """The address of the link whose text covers a position."""
-    for link in re.finditer(r"\[([^\[\]]*)\]\(([^)]*)\)", text):
-        if link.start(1) <= position < link.end(1):
-            return link[2]
-    return None
+def paragraph(text: str, position: int) -> str:
+    """The paragraph around a position."""
+    end = text.find("\n\n", position)
+    return text[text.rfind("\n\n", 0, position) + 1 : end if end >= 0 else len(text)]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
@@ -83,8 +81,8 @@ def test_the_first_use_of_a_term_links_to_its_entry(path):
     for term, (pattern, anchor) in TERMS.items():
         use = first_use(text, pattern)
         if use:
-            around = text[max(0, use.start() - 60) : use.end() + 60]
-            assert enclosing_link(text, use.start()) == f"glossary.md#{anchor}", f"{term}: ...{around}..."
+            around = paragraph(text, use.start())
+            assert f"](glossary.md#{anchor})" in around, f"{term} is first used here without its link:\n{around}"
 
 
 def test_every_term_is_used_and_linked_in_some_chapter():
@@ -114,8 +112,8 @@ def test_a_first_use_is_found_in_words_only():
     text = "# Isotropic\n\n$isotropic$ and `isotropic` and [x](isotropic.md)\n\nAn [isotropic Gaussian](glossary.md#a) here."
     use = first_use(text, r"\bisotropic\b")
     assert text[use.start() - 4 : use.start()] == "An ["
-    assert enclosing_link(text, use.start()) == "glossary.md#a"
-    assert enclosing_link(text, 2) is None
+    assert paragraph(text, use.start()).strip() == "An [isotropic Gaussian](glossary.md#a) here."
+    assert "glossary" not in paragraph(text, 2)
 
 
 def test_anchors_are_those_of_github(tmp_path):
