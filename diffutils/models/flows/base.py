@@ -2,7 +2,8 @@ r"""What every flow shares: a chain of invertible layers, and the change of vari
 
 Home chapter: 6, flows in depth.
 
-A layer is a bijection with a known volume change. A chain f = f_K o ... o f_1 of layers is one too, and with z ~ N(0, I)
+A layer is a bijection with a known volume change. A chain f = f_K o ... o f_1 of layers is one too, and with z
+drawn from N(0, I)
 
     log p(x) = log N(f(x); 0, I) + log |det df/dx|,    log |det df/dx| = sum_k log |det df_k/dx_k|.
 """
