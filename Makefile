@@ -30,10 +30,10 @@ book: $(INSTALLED)
 	@echo "The book is at $(abspath _build/html/index.html)"
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 600
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 1800
 
 test-gpu: $(INSTALLED)
-	DIFFUTILS_REQUIRE_CUDA=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 600 chapters
+	DIFFUTILS_REQUIRE_CUDA=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 1800 chapters
 
 notebooks: $(INSTALLED)
 	$(BIN)/python tools/notebooks.py

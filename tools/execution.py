@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TIMEOUT_SECONDS = 600
+TIMEOUT_SECONDS = 1800
 NUMERIC_LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "POT", "mlxtend", "matplotlib")
 # One thread a chapter, because chapters run side by side; no progress bars, because a page keeps each refresh as a line;
 # no widget state, because a page has no kernel to bring it to life.
