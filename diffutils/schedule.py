@@ -296,13 +296,19 @@ class Schedule:
         return f"Schedule({self.name!r}, T={self.T}, alpha_bar_T={float(self.alpha_bar[-1]):.3g})"
 
 
-def _checked_betas(beta: Any) -> Tensor:
+def _numbers(argument: str, value: Any, allowed: str) -> Tensor:
+    """Return a copy of T numbers as a float64 CPU tensor (T,)."""
     try:
         # dtype at once: a list read in torch's default float32 would lose digits before it reaches float64.
-        values = torch.as_tensor(beta, dtype=torch.float64, device="cpu").detach().clone()
+        values = torch.as_tensor(value, dtype=torch.float64, device="cpu").detach().clone()
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"beta must be a list of T numbers in (0, 1), got {beta!r}") from None
-    require(values.ndim == 1 and len(values) >= 1, "beta.shape", tuple(values.shape), "(T,) with T at least 1")
+        raise ValueError(f"{argument} must be {allowed}, got {value!r}") from None
+    require(values.ndim == 1 and len(values) >= 1, f"{argument}.shape", tuple(values.shape), "(T,) with T at least 1")
+    return values
+
+
+def _checked_betas(beta: Any) -> Tensor:
+    values = _numbers("beta", beta, "a list of T numbers in (0, 1)")
     outside = (~((values > 0) & (values < 1))).nonzero().flatten()
     if len(outside):
         first = int(outside[0])
@@ -311,11 +317,7 @@ def _checked_betas(beta: Any) -> Tensor:
 
 
 def _checked_levels(levels: Any) -> Tensor:
-    try:
-        values = torch.as_tensor(levels, dtype=torch.float64, device="cpu").detach().clone()
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"levels must be a list of T positive increasing numbers, got {levels!r}") from None
-    require(values.ndim == 1 and len(values) >= 1, "levels.shape", tuple(values.shape), "(T,) with T at least 1")
+    values = _numbers("levels", levels, "a list of T positive increasing numbers")
     require(bool(torch.isfinite(values).all()), "levels", values.tolist(), "finite")
     increasing = float(values[0]) > 0 and bool((values.diff() > 0).all())
     require(increasing, "levels", values.tolist(), "positive and increasing: the least noise first")
