@@ -190,7 +190,7 @@ def _body(function: FunctionType, text: str, target: str) -> tuple[int, int]:
 
 
 def _code_in(text: str, like: CodeType) -> CodeType | None:
-    """Compile a whole file, so that what a function closes over is what it was; return the code that stands for ``like``."""
+    """Compile a whole file, so that closures come out as they were, and return the code in the place of ``like``."""
     todo = [compile(text, like.co_filename, "exec", dont_inherit=True)]
     while todo:
         code = todo.pop()
@@ -206,5 +206,6 @@ def _same(one: Any, other: Any) -> bool:
         # 1, 1.0 and True are equal, and so are 0.0 and -0.0; a set has no order.
         alike = one == other if isinstance(one, frozenset) else repr(one) == repr(other)
         return type(one) is type(other) and alike
-    same = all(getattr(one, name) == getattr(other, name) for name in ("co_code", "co_names", "co_varnames", "co_freevars"))
+    names = ("co_code", "co_names", "co_varnames", "co_freevars")
+    same = all(getattr(one, name) == getattr(other, name) for name in names)
     return same and len(one.co_consts) == len(other.co_consts) and all(map(_same, one.co_consts, other.co_consts))
