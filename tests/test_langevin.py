@@ -13,7 +13,7 @@ from diffutils.device import make_generator
 from diffutils.distributions import GaussianMixture
 from diffutils.metrics import mode_coverage, over_floor, sliced_wasserstein
 from diffutils.process import PREDICTIONS
-from diffutils.samplers.langevin import annealed_langevin, langevin, noise_level_score, stationary_variance
+from diffutils.samplers import AnnealedLangevin, langevin, stationary_variance
 from diffutils.schedule import Schedule
 
 MEAN = torch.tensor([1.0, -0.5], dtype=torch.float64)
@@ -21,6 +21,11 @@ VARIANCES = torch.tensor([0.5, 2.0], dtype=torch.float64)
 GAUSSIAN = GaussianMixture(torch.ones(1), MEAN[None], torch.diag(VARIANCES)[None])
 TWO = GaussianMixture(torch.tensor([0.8, 0.2]), torch.tensor([[-4.0], [4.0]]), 1.0)
 LADDER = Schedule.geometric(12, 0.2, 5.0)
+
+
+def annealed_langevin(denoiser, schedule, shape=None, *, step=0.2, steps_per_level=100, denoise=True, **walk):
+    sampler = AnnealedLangevin(denoiser, schedule, step=step, steps_per_level=steps_per_level, denoise=denoise)
+    return sampler.sample(shape, **walk)
 
 
 def moment_z(x: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor) -> float:
@@ -76,14 +81,17 @@ def test_plain_langevin_does_not_cross_and_annealed_langevin_does() -> None:
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_the_score_of_every_prediction_is_that_of_the_noisy_law(prediction: str) -> None:
+def test_one_walk_at_a_level_follows_the_score_of_the_noisy_law(prediction: str) -> None:
+    """In stretched coordinates x_t / sqrt(alpha_bar_t) the law is the data's with noise of level nu_t."""
     law = GaussianMixture(torch.tensor([0.3, 0.7]).double(), torch.tensor([[-1.0], [1.0]]).double(), 0.04)
     x = torch.linspace(-3, 3, 50, dtype=torch.float64)[:, None]
-    for t in (1, 6, 12):
-        level = float(LADDER.noise_levels[t])
+    sampler = AnnealedLangevin(law.denoiser(LADDER, prediction), LADDER, step=0.3, steps_per_level=2)
+    for t in (2, 6, 12):
+        level, a, b = (float(v) for v in (LADDER.noise_levels[t], LADDER.sqrt_alpha_bar[t], LADDER.sqrt_alpha_bar[t - 1]))
         noisy = GaussianMixture(torch.tensor([0.3, 0.7]).double(), law.means, 0.04 + level**2)
-        ours = noise_level_score(law.denoiser(LADDER, prediction), LADDER, x, t)
-        torch.testing.assert_close(ours, noisy.score(x), rtol=1e-9, atol=1e-9)
+        walked = langevin(noisy.score, x, step=0.3 * level**2, steps=2, generator=make_generator(t))
+        ours = sampler.step(a * x, t, t - 1, generator=make_generator(t))
+        torch.testing.assert_close(ours, b * walked, rtol=1e-9, atol=1e-9)
 
 
 def exact_annealed_law(step: float, steps: int, denoise: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,8 +139,10 @@ def test_trajectory_start_and_seed() -> None:
     states = annealed_langevin(oracle, LADDER, x_T=x_T, trajectory=True, generator=make_generator(1), **arguments)
     again = annealed_langevin(oracle, LADDER, x_T=x_T, generator=make_generator(1), **arguments)
     assert states.shape == (13, 5, 2) and torch.equal(states[0], again)
-    noisy = annealed_langevin(oracle, LADDER, x_T=x_T, denoise=False, generator=make_generator(1), **arguments)
-    assert torch.equal(states[1], noisy)
+    noisy = annealed_langevin(
+        oracle, LADDER, x_T=x_T, denoise=False, trajectory=True, generator=make_generator(1), **arguments
+    )
+    assert torch.equal(states[1], noisy[1]) and not torch.equal(states[0], noisy[0])
     # one step with a score of zero moves by noise alone, from x_T stretched to the width of the noisy data
     still = Silent()
     ladder = Schedule.from_noise_levels([3.0])
@@ -178,5 +188,3 @@ def test_plain_langevin_refuses_bad_requests() -> None:
     for wrong in ({"step": -1.0}, {"steps": 0}, {"x": torch.full((2, 1), float("nan"))}):
         with pytest.raises(ValueError):
             langevin(**{"score": torch.neg, "x": torch.zeros(2, 1), "step": 0.1, "steps": 1, **wrong})
-    with pytest.raises(ValueError, match="t must be"):
-        noise_level_score(Silent(), LADDER, torch.zeros(2, 2), 0)

@@ -13,7 +13,7 @@ from diffutils.distributions import GaussianMixture
 from diffutils.objectives import l_bound, l_hybrid, l_simple, prior_term, stochastic, variational_bound
 from diffutils.objectives.stochastic import draw_times, time_shares
 from diffutils.process import diffuse, posterior
-from diffutils.samplers import VARIANCE_OUTPUTS, ancestral, predict_step, predict_x0
+from diffutils.samplers import VARIANCE_OUTPUTS, Ancestral, predict_step, predict_x0
 from diffutils.schedule import Schedule
 
 MEAN = torch.tensor([1.0, -0.5], dtype=torch.float64)
@@ -129,10 +129,8 @@ def test_with_exact_steps_the_bound_loses_the_prior_alone(schedule):
 
 def test_a_chain_with_exact_steps_samples_the_law_in_few_steps():
     schedule = Schedule.cosine(4)
-    x = ancestral(
-        GAUSSIAN.denoiser(schedule), schedule, x_T=torch.randn(40_000, 2, dtype=torch.float64, generator=seeded()),
-        variance="learned", generator=seeded(1),
-    )  # fmt: skip
+    x_T = torch.randn(40_000, 2, dtype=torch.float64, generator=seeded())
+    x = Ancestral(GAUSSIAN.denoiser(schedule), schedule, variance="learned").sample(x_T=x_T, generator=seeded(1))
     # The last step returns the mean of q(x_0 | x_1), so its variance is missing.
     left = GAUSSIAN.variance_x0(x[:1], float(schedule.alpha_bar[1]))[0]
     expected = VARIANCES - left
@@ -239,7 +237,7 @@ def test_a_denoiser_without_a_variance_is_refused_by_name():
     with pytest.raises(ValueError, match="variance"):
         variational_bound(Fixed(), schedule, x0, variance="learned")
     with pytest.raises(ValueError, match="variance"):
-        ancestral(Fixed(), schedule, (2, 2), variance="learned")
+        Ancestral(Fixed(), schedule, variance="learned")
     with pytest.raises(ValueError, match="variance"):
         l_bound(Fixed(), schedule, x0)
     with pytest.raises(ValueError, match="variance_output"):

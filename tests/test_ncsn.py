@@ -15,7 +15,7 @@ from diffutils.metrics import mode_coverage, over_floor, sliced_wasserstein
 from diffutils.models.ncsn import NCSN, OUTPUTS
 from diffutils.networks import MLP
 from diffutils.objectives import l_simple
-from diffutils.samplers import ancestral
+from diffutils.samplers import Ancestral
 from diffutils.schedule import Schedule
 from diffutils.training import train
 
@@ -91,7 +91,7 @@ def test_the_exact_network_is_sampled_by_both_samplers() -> None:
     ladder = Schedule.geometric(30, 0.05, 5.0)
     model = NCSN(Exact(LAW, ladder, "v"), ladder, "v")
     walked = model.sample(2000, generator=make_generator(4))
-    chained = ancestral(model, ladder, (2000, 2), variance="beta", generator=make_generator(5))
+    chained = Ancestral(model, ladder, variance="beta").sample((2000, 2), generator=make_generator(5))
     for x in (walked, chained):
         assert x.shape == (2000, 2)
         # both have a bias of the ladder's coarseness; a wrong sign or scale gives tens of floors
@@ -103,7 +103,8 @@ def test_trajectory_denoise_and_seed() -> None:
     states = model.sample(3, trajectory=True, generator=make_generator(0))
     assert states.shape == (13, 3, 2) and not states.requires_grad
     assert torch.equal(states[0], model.sample(3, generator=make_generator(0)))
-    assert torch.equal(states[1], model.sample(3, denoise=False, generator=make_generator(0)))
+    noisy = model.sample(3, denoise=False, trajectory=True, generator=make_generator(0))
+    assert torch.equal(states[1], noisy[1]) and not torch.equal(states[0], noisy[0])
 
 
 def test_images_are_examples_too() -> None:

@@ -1,4 +1,4 @@
-"""Samplers against exact answers: a Gaussian's chain is linear, so its law at every T is known without sampling."""
+"""Ancestral sampling against exact answers: a Gaussian's chain is linear, so its law at every T is known without sampling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from diffutils.distributions import GaussianMixture
 from diffutils.process import PREDICTIONS, convert, posterior
-from diffutils.samplers import ancestral, ancestral_step, predict_x0, reverse_variance
+from diffutils.samplers import Ancestral, predict_x0, reverse_variance
 from diffutils.schedule import Schedule
 
 MEAN = torch.tensor([1.0, -0.5], dtype=torch.float64)
@@ -30,6 +30,21 @@ class Answer:
     def __call__(self, x_t, t):
         self.asked.append((x_t, t))
         return torch.full_like(x_t, self.value)
+
+
+class Given(Answer):
+    """A denoiser whose guess of x_0 is this tensor."""
+
+    def __call__(self, x_t, t):
+        return self.value
+
+
+def ancestral(denoiser, schedule, shape=None, *, variance="beta_tilde", clip=None, **walk):
+    return Ancestral(denoiser, schedule, variance=variance, clip=clip).sample(shape, **walk)
+
+
+def ancestral_step(schedule, x_t, t, x0_hat, *, variance="beta_tilde", generator=None):
+    return Ancestral(Given(x0_hat), schedule, variance=variance).step(x_t, t, t - 1, generator=generator)
 
 
 def exact_law(schedule: Schedule, sigma2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

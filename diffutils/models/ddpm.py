@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from diffutils.networks import MLP
 from diffutils.objectives import Bound, l_hybrid, l_simple, variational_bound
-from diffutils.samplers import LEARNED, VARIANCE_OUTPUTS, ancestral
+from diffutils.samplers import LEARNED, VARIANCE_OUTPUTS, Ancestral
 from diffutils.schedule import Schedule
 from diffutils.validation import check_choice, check_int, require
 
@@ -164,6 +164,8 @@ class DDPM(nn.Module):
     ) -> Tensor:
         """Return n samples of shape (n, *shape) by ancestral sampling, on the network's device.
 
+        Every other sampler takes the model itself: ``DDIM(model, model.schedule.respaced(20)).sample((n, 2))``.
+
         Args:
             n: how many samples.
             variance: sigma_t^2: "learned", "beta", "beta_tilde" or a table of length T + 1; None is "learned" where
@@ -178,12 +180,5 @@ class DDPM(nn.Module):
         """
         if variance is None:
             variance = "beta_tilde" if self.variance_output is None else LEARNED
-        return ancestral(
-            self,
-            self.schedule if schedule is None else schedule,
-            (check_int("n", n, 1), *self.shape),
-            variance=variance,
-            clip=clip,
-            trajectory=trajectory,
-            generator=generator,
-        )
+        sampler = Ancestral(self, self.schedule if schedule is None else schedule, variance=variance, clip=clip)
+        return sampler.sample((check_int("n", n, 1), *self.shape), trajectory=trajectory, generator=generator)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from diffutils.networks import MLP
 from diffutils.process import convert_at, draw_noise
-from diffutils.samplers.langevin import annealed_langevin
+from diffutils.samplers import AnnealedLangevin
 from diffutils.schedule import Schedule
 from diffutils.validation import check_choice, check_data, check_int, require
 
@@ -140,27 +140,21 @@ class NCSN(nn.Module):
     ) -> Tensor:
         """Return n samples of shape (n, *shape) by annealed Langevin dynamics, on the network's device.
 
-        ``diffutils.samplers.ancestral(model, model.schedule, (n, *model.shape))`` samples the same network in the
-        other way, with one call per level.
+        ``Ancestral(model, model.schedule).sample((n, *model.shape))`` samples the same network in the other way, with
+        one call per level.
 
         Args:
             n: how many samples.
             step: step size over nu_t^2, in (0, 4).
             steps_per_level: steps at each level; network calls are T times as many, and one for ``denoise``.
             denoise: end with the network's E[x_0 | x_tilde] at the last level.
-            trajectory: return the state after every level, (T + 1, n, *shape), entry 0 the samples.
+            trajectory: return every state x_t, (T + 1, n, *shape), entry 0 the samples.
             generator: source of all noise; None is torch's default.
 
         Raises:
             ValueError: if n < 1 or an argument is out of range.
         """
-        return annealed_langevin(
-            self,
-            self.schedule,
-            (check_int("n", n, 1), *self.shape),
-            step=step,
-            steps_per_level=steps_per_level,
-            denoise=denoise,
-            trajectory=trajectory,
-            generator=generator,
+        sampler = AnnealedLangevin(
+            self, self.schedule, step=step, steps_per_level=steps_per_level, denoise=denoise
         )
+        return sampler.sample((check_int("n", n, 1), *self.shape), trajectory=trajectory, generator=generator)

@@ -20,7 +20,13 @@ from torch import Tensor
 from diffutils.objectives.bound import element_terms
 from diffutils.objectives.simple import at_times, check_batch
 from diffutils.process import convert_at, draw_noise
-from diffutils.samplers import Denoiser, learned_log_variance, prediction_of, variance_output_of
+from diffutils.samplers import (
+    Denoiser,
+    learned_log_variance,
+    posterior_variances,
+    prediction_of,
+    variance_output_of,
+)
 from diffutils.schedule import Schedule
 from diffutils.validation import check_float
 
@@ -118,7 +124,8 @@ def _draw(denoiser: Denoiser, schedule: Schedule, x0: Tensor, shares: Tensor, ge
     value, output = denoiser.with_variance(x_t, schedule.timesteps.to(t.device)[t])
     square = (x0 - convert_at(value, x_t, a, s, prediction, "x0")).square()
     truth = {"eps": eps, "x0": x0, "v": a * eps - s * x0, "score": -eps / s}[prediction]
-    log_variance = learned_log_variance(schedule, output, kind, lambda table: at_times(table, t, x0))
+    tables = (schedule.beta, posterior_variances(schedule, kind))
+    log_variance = learned_log_variance(output, kind, *tables, lambda table: at_times(table, t, x0))
     return _Draw(value, truth, square, log_variance, t)
 
 

@@ -1,32 +1,50 @@
-"""Samplers: from noise to data, with any denoiser (home chapter: 5, the reverse process).
+"""Samplers: from noise to data, with any denoiser (home chapters: 5, the reverse process; 10, fast sampling).
 
-``denoiser`` says what a denoiser is; ``ancestral`` walks the reverse chain of Ho et al.; ``langevin`` walks along the
-score, at one noise level or down a ladder of them (home chapter: 7, three roads to diffusion).
+``denoiser`` says what a denoiser is, ``base`` what a sampler is: one rule ``step(x_t, t, s)`` and the walk that applies
+it. The rules:
+
+    Ancestral            the reverse chain of Ho et al.: posterior mean, and noise          ``ancestral``
+    DDIM                 chains with the same marginals, with less noise or none            ``ddim``
+    Euler, Heun          the probability-flow ODE, at first and second order                ``ode``
+    DPMSolver2M          DPM-Solver++(2M): second order at one call a step                  ``dpm_solver``
+    PredictorCorrector   any of these, with Langevin dynamics after each step               ``corrector``
+    AnnealedLangevin     Langevin dynamics down a ladder of noise levels                    ``langevin`` (home: chapter 7)
 """
 
-from diffutils.samplers.ancestral import LEARNED, VARIANCES, ancestral, ancestral_step, reverse_variance
+from diffutils.samplers.ancestral import LEARNED, VARIANCES, Ancestral, reverse_variance
+from diffutils.samplers.base import Sampler
+from diffutils.samplers.corrector import PredictorCorrector
+from diffutils.samplers.ddim import DDIM
 from diffutils.samplers.denoiser import (
     VARIANCE_OUTPUTS,
     Denoiser,
     learned_log_variance,
+    posterior_variances,
     predict_step,
     predict_x0,
     prediction_of,
     variance_output_of,
 )
-from diffutils.samplers.langevin import annealed_langevin, langevin, noise_level_score, stationary_variance
+from diffutils.samplers.dpm_solver import DPMSolver2M
+from diffutils.samplers.langevin import AnnealedLangevin, langevin, stationary_variance
+from diffutils.samplers.ode import Euler, Heun
 
 __all__ = [
+    "DDIM",
     "LEARNED",
     "VARIANCES",
     "VARIANCE_OUTPUTS",
+    "Ancestral",
+    "AnnealedLangevin",
+    "DPMSolver2M",
     "Denoiser",
-    "ancestral",
-    "ancestral_step",
-    "annealed_langevin",
+    "Euler",
+    "Heun",
+    "PredictorCorrector",
+    "Sampler",
     "langevin",
     "learned_log_variance",
-    "noise_level_score",
+    "posterior_variances",
     "predict_step",
     "predict_x0",
     "prediction_of",

@@ -58,38 +58,57 @@ def variance_output_of(denoiser: Denoiser) -> str:
     return check_choice("denoiser.variance_output", name, VARIANCE_OUTPUTS)
 
 
-def predict_step(denoiser: Denoiser, schedule: Schedule, x_t: Tensor, t: int) -> tuple[Tensor, Tensor]:
-    """Return the guess of x_0 and log sigma_t^2, both of x_t's shape, of a denoiser that gives its own variance.
+def predict_step(
+    denoiser: Denoiser, schedule: Schedule, x_t: Tensor, t: int, s: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the guess of x_0 and log sigma^2 of the step from t to s, both of x_t's shape.
+
+    The denoiser gives its own variance; ``s`` is t - 1 when None.
 
     Raises:
-        ValueError: as ``predict_x0``, or if the denoiser gives no variance.
+        ValueError: as ``predict_x0``, or if the denoiser gives no variance, or s is not in 0..t-1.
     """
     t = check_int("t", t, 1, schedule.T)
+    jump = schedule.transition(t, t - 1 if s is None else s)
     kind = variance_output_of(denoiser)
     value, output = denoiser.with_variance(x_t, int(schedule.timesteps[t]))
-    log_variance = learned_log_variance(schedule, output, kind, lambda table: float(table[t]))
+    beta_tilde = jump.beta_tilde or float(posterior_variances(schedule, kind)[1])
+    beta, beta_tilde = torch.tensor([jump.beta, beta_tilde], dtype=torch.float64)
+    log_variance = learned_log_variance(output, kind, beta, beta_tilde, float)
     return _to_x0(denoiser, schedule, value, x_t, t), log_variance
 
 
-def learned_log_variance(schedule: Schedule, output: Tensor, kind: str, at: Callable) -> Tensor:
+def posterior_variances(schedule: Schedule, kind: str) -> Tensor:
+    """Return the table of beta_tilde_t, (T + 1,), that a variance output of this kind is read with.
+
+    Nichol and Dhariwal take a logarithm of it ("range"), so at t = 1, where it is 0, they take beta_tilde_2 instead, and
+    so do we (beta_1 in a schedule of one step).
+    """
+    if check_choice("kind", kind, VARIANCE_OUTPUTS) == "free":
+        return schedule.beta_tilde
+    table = schedule.beta_tilde.clone()
+    table[1] = table[2] if schedule.T > 1 else schedule.beta[1]
+    return table
+
+
+def learned_log_variance(output: Tensor, kind: str, beta: Tensor, beta_tilde: Tensor, at: Callable) -> Tensor:
     """Return log sigma_t^2, of the output's shape, from a denoiser's variance output; differentiable.
 
     Args:
-        schedule: the noise schedule.
         output: (B, ...) what the denoiser gave.
         kind: "range" or "free"; see the module.
-        at: reads a table of the schedule at the step t (or steps) of the output, as a float or a tensor to broadcast.
+        beta: the variances of the forward steps, float64: a table, or one number.
+        beta_tilde: those of the posterior, of the same shape; see ``posterior_variances``.
+        at: reads such a table at the step t (or steps) of the output, as a float or a tensor to broadcast.
 
-    Source: Nichol and Dhariwal 2021 (arXiv:2102.09672), equation (15), for "range"; at t = 1, where beta_tilde_1 = 0,
-    they take beta_tilde_2, and so do we.
+    Source: Nichol and Dhariwal 2021 (arXiv:2102.09672), equation (15), for "range".
     """
-    beta, low = schedule.beta, schedule.beta_tilde
     if kind == "free":
         rho = output.clamp(-_LOG_RHO, _LOG_RHO).exp()
-        return torch.log(at(low) + at(beta - low) * rho)
-    low = torch.cat([low[:1], low[2:3] if schedule.T > 1 else beta[1:], low[2:]])
+        # The difference is taken in float64, where it still has digits late in a schedule.
+        return torch.log(at(beta_tilde) + at(beta - beta_tilde) * rho)
     share = (1 + output) / 2
-    return share * at(beta.log()) + (1 - share) * at(low.log())
+    return share * at(beta.log()) + (1 - share) * at(beta_tilde.log())
 
 
 def _to_x0(denoiser: Denoiser, schedule: Schedule, value: Tensor, x_t: Tensor, t: int) -> Tensor:

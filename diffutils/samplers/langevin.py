@@ -16,15 +16,16 @@ delta_t proportional to nu_t^2. It lives in the coordinates of the score-based p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from diffutils.process import convert_at, draw_noise
-from diffutils.samplers.denoiser import Denoiser, prediction_of, start
+from diffutils.process import draw_noise
+from diffutils.samplers.base import Sampler, require_signal
+from diffutils.samplers.denoiser import Denoiser
 from diffutils.schedule import Schedule
-from diffutils.validation import check_data, check_float, check_int, require
+from diffutils.validation import check_data, check_float, check_int
 
 
 def stationary_variance(variance: float, step: float) -> float:
@@ -77,94 +78,63 @@ def langevin(
     step, steps = check_float("step", step, 0.0), check_int("steps", steps, 1)
     states = [x]
     for _ in range(steps):
-        x = _move(x, score(x), step, generator)
+        x = move(x, score(x), step, generator)
         if trajectory:
             states.append(x)
     return torch.stack(states) if trajectory else x
 
 
-def noise_level_score(denoiser: Denoiser, schedule: Schedule, x_tilde: Tensor, t: int) -> Tensor:
-    """Return the score of x_tilde = x_0 + nu_t z that a denoiser stands for, in the shape of ``x_tilde``.
-
-    It is -eps / nu_t, where eps is the denoiser's at x_t = x_tilde / sqrt(1 + nu_t^2); that is sqrt(alpha_bar_t) times
-    the score of x_t, because stretching the axes shrinks slopes.
-
-    Args:
-        denoiser: callable of (x_t, t) with an attribute ``prediction``; t is the int ``schedule.timesteps[t]``.
-        schedule: any schedule; its ``noise_levels`` are the nu_t.
-        x_tilde: (B, ...) data with noise of standard deviation nu_t.
-        t: the level, in 1..T, where T is the noisiest.
-
-    Raises:
-        ValueError: if t is out of range, or the denoiser's answer has another shape.
-    """
-    t = check_int("t", t, 1, schedule.T)
-    a, s = float(schedule.sqrt_alpha_bar[t]), float(schedule.sqrt_one_minus_alpha_bar[t])
-    x_t = a * x_tilde
-    value = denoiser(x_t, int(schedule.timesteps[t]))
-    require(value.shape == x_t.shape, "denoiser(x_t, t).shape", tuple(value.shape), f"that of x_t, {tuple(x_t.shape)}")
-    return -convert_at(value, x_t, a, s, prediction_of(denoiser), "eps") / float(schedule.noise_levels[t])
+def move(x: Tensor, score: Tensor, step: float, generator: torch.Generator | None) -> Tensor:
+    """Return x after one step of Langevin dynamics of size ``step``, given the score at x, in the shape of x."""
+    return x + 0.5 * step * score + math.sqrt(step) * draw_noise(x, generator=generator)
 
 
-@torch.no_grad()
-def annealed_langevin(
-    denoiser: Denoiser,
-    schedule: Schedule,
-    shape: Sequence[int] | None = None,
-    *,
-    step: float = 0.2,
-    steps_per_level: int = 100,
-    denoise: bool = True,
-    x_T: Tensor | None = None,
-    trajectory: bool = False,
-    generator: torch.Generator | None = None,
-    device: torch.device | str | None = None,
-) -> Tensor:
-    """Sample by Langevin dynamics at each noise level in turn, from t = T to t = 1.
+class AnnealedLangevin(Sampler):
+    """Langevin dynamics at each noise level in turn, from t = T to t = 1.
 
-    Level t takes ``steps_per_level`` steps of size ``step * nu_t^2``. In the paper's letters ``step`` is
-    epsilon / sigma_L^2, and its 0.2 is epsilon = 2e-5 at sigma_L = 0.01.
+    The step from t to s walks ``steps_per_level`` steps of size ``step * nu_t^2`` at level t, in the coordinates
+    x_t / sqrt(alpha_bar_t), and hands the point as it stands to level s. In the paper's letters ``step`` is epsilon /
+    sigma_L^2, and its 0.2 is epsilon = 2e-5 at sigma_L = 0.01.
 
     Args:
-        denoiser: callable of (x_t, t) with an attribute ``prediction``; a network, or an oracle.
-        schedule: any schedule; its ``noise_levels`` are the ladder. A geometric one is the paper's.
-        shape: (B, ...) of the samples; not needed where ``x_T`` is given.
+        denoiser, clip: see ``Sampler``.
+        schedule: any schedule with alpha_bar_T above 0; its ``noise_levels`` are the ladder. A geometric one is the
+            paper's.
         step: step size over nu_t^2, in (0, 4): 4 is where the walk flies apart.
         steps_per_level: steps at each level.
-        denoise: end with E[x_0 | x_tilde] at the last level, which takes away the noise that is still in x_tilde.
-        x_T: (B, ...) the state to start from, of about unit variance as for ``ancestral``; None draws it from
-            N(0, I). The walk starts at x_T / sqrt(alpha_bar_T).
-        trajectory: return the state after every level instead of the last.
-        generator: source of all noise; None is torch's default.
-        device: where to sample when ``x_T`` is not given; None is the denoiser's own device, else the CPU.
-
-    Returns:
-        (B, ...) samples, or with ``trajectory`` (T + 1, B, ...): entry t is x_tilde after the steps of level t, in the
-        units of the data, and entry 0 the samples.
+        denoise: end with E[x_0 | x_t] after the last level, at one more call, which takes away the noise that is left.
 
     Raises:
-        ValueError: if neither or both of shape and x_T are given, or an argument is out of range.
+        ValueError: if an argument is unfit.
 
     Source: Song & Ermon 2019 (arXiv:1907.05600), algorithm 1; the last step is that of Jolicoeur-Martineau et al. 2020
     (arXiv:2009.05475).
     """
-    step, steps_per_level = check_float("step", step, 0.0, 4.0), check_int("steps_per_level", steps_per_level, 1)
-    prediction_of(denoiser)
-    x = start(denoiser, shape, x_T, generator, device) / float(schedule.sqrt_alpha_bar[-1])
-    states = x.new_empty((schedule.T + 1, *x.shape)) if trajectory else None
-    for t in range(schedule.T, 0, -1):
-        size = step * float(schedule.noise_levels[t]) ** 2
-        for _ in range(steps_per_level):
-            x = _move(x, noise_level_score(denoiser, schedule, x, t), size, generator)
-        if trajectory:
-            states[t] = x
-    if denoise:
-        # Tweedie's formula: E[x_0 | x_tilde] = x_tilde + nu^2 score.
-        x = x + float(schedule.noise_levels[1]) ** 2 * noise_level_score(denoiser, schedule, x, 1)
-    if trajectory:
-        states[0] = x
-    return states if trajectory else x
 
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        schedule: Schedule,
+        *,
+        step: float = 0.2,
+        steps_per_level: int = 100,
+        denoise: bool = True,
+        clip: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__(denoiser, schedule, clip=clip)
+        require_signal(type(self).__name__, schedule)
+        self.step_size = check_float("step", step, 0.0, 4.0)
+        self.steps_per_level = check_int("steps_per_level", steps_per_level, 1)
+        self.denoise = bool(denoise)
 
-def _move(x: Tensor, score: Tensor, step: float, generator: torch.Generator | None) -> Tensor:
-    return x + 0.5 * step * score + math.sqrt(step) * draw_noise(x, generator=generator)
+    def _step(self, x_t: Tensor, t: int, s: int, generator: torch.Generator | None) -> Tensor:
+        scale, level = float(self.schedule.sqrt_alpha_bar[t]), float(self.schedule.noise_levels[t])
+        x_tilde = x_t / scale
+        for _ in range(self.steps_per_level):
+            x_t = scale * x_tilde
+            # The score in stretched coordinates: -eps / nu, where it is -eps / sqrt(1 - alpha_bar) in those of x_t.
+            score = -self.noise(x_t, self.guess(x_t, t), t) / level
+            x_tilde = move(x_tilde, score, self.step_size * level**2, generator)
+        if s == 0 and self.denoise:
+            return self.guess(scale * x_tilde, t)
+        return float(self.schedule.sqrt_alpha_bar[s]) * x_tilde

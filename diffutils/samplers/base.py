@@ -1,0 +1,127 @@
+"""What all samplers share: a denoiser, a schedule, and a walk from noise to data (home chapter: 10, fast sampling).
+
+A sampler is one rule, ``step(x_t, t, s)``: given the state at time t it returns a state at an earlier time s. ``sample``
+starts at x_T ~ N(0, I) and applies the rule from each time of its schedule to the one before. To take fewer steps, give
+the sampler a respaced schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from diffutils.process import convert_at
+from diffutils.samplers.denoiser import Denoiser, predict_x0, prediction_of, start
+from diffutils.schedule import Schedule
+from diffutils.validation import check_float, check_int, require
+
+
+class Sampler:
+    """A rule from x_t to x_s, s < t, and the walk that applies it; the samplers of this package are its subclasses.
+
+    Args:
+        denoiser: callable of (x_t, t) with an attribute ``prediction``: a network or an oracle. It is given the int
+            ``schedule.timesteps[t]``, so that a network trained on a long schedule serves a respaced one.
+        schedule: the noise schedule, possibly respaced.
+        clip: (low, high) to which the guess of x_0 is clipped; whatever else a rule needs is derived from the clipped
+            guess. For data with known bounds only (images), never for unbounded points.
+
+    Attributes:
+        calls: how often the denoiser was called since the last ``sample`` began.
+
+    Raises:
+        ValueError: if the denoiser does not say what it predicts or cannot work on the schedule, or ``clip`` is unfit.
+    """
+
+    def __init__(self, denoiser: Denoiser, schedule: Schedule, *, clip: tuple[float, float] | None = None) -> None:
+        require(isinstance(schedule, Schedule), "schedule", type(schedule).__name__, "a Schedule")
+        blind = float(schedule.alpha_bar[-1]) == 0 and prediction_of(denoiser) in ("eps", "score")
+        allowed = "'x0' or 'v', since alpha_bar_T is 0: x_T holds nothing of x_0, and eps says nothing new"
+        require(not blind, "denoiser.prediction", prediction_of(denoiser), allowed)
+        self.denoiser, self.schedule = denoiser, schedule
+        self.clip = None if clip is None else _check_clip(clip)
+        self.calls = 0
+
+    @torch.no_grad()
+    def step(self, x_t: Tensor, t: int, s: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Return x_s for a state x_t, both (B, ...).
+
+        Args:
+            x_t: (B, ...) the state at time t.
+            t: where the state is, in 1..T.
+            s: where it goes, in 0..t-1; at s = 0 no noise is added.
+            generator: source of the noise, if the rule adds any; None is torch's default.
+
+        Raises:
+            ValueError: if a time is out of range, or the denoiser's answer has not the shape of ``x_t``.
+        """
+        t = check_int("t", t, 1, self.schedule.T)
+        return self._step(x_t, t, check_int("s", s, 0, t - 1), generator)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        shape: Sequence[int] | None = None,
+        *,
+        x_T: Tensor | None = None,
+        trajectory: bool = False,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Walk from t = T to t = 0.
+
+        Args:
+            shape: (B, ...) of the samples; not needed where ``x_T`` is given.
+            x_T: (B, ...) the state to start from; None draws it from N(0, I).
+            trajectory: return every state instead of the last.
+            generator: source of all noise; None is torch's default.
+            device: where to sample when ``x_T`` is not given; None is the denoiser's own device, else the CPU.
+
+        Returns:
+            (B, ...) samples, or with ``trajectory`` (T + 1, B, ...) in which entry t is x_t and entry 0 the samples.
+
+        Raises:
+            ValueError: if neither or both of shape and x_T are given, or one of them is unfit.
+        """
+        x = start(self.denoiser, shape, x_T, generator, device)
+        self.calls = 0
+        T = self.schedule.T
+        states = x.new_empty((T + 1, *x.shape)) if trajectory else None
+        if trajectory:
+            states[T] = x
+        for t in range(T, 0, -1):
+            x = self._step(x, t, t - 1, generator)
+            if trajectory:
+                states[t - 1] = x
+        return states if trajectory else x
+
+    def guess(self, x_t: Tensor, t: int) -> Tensor:
+        """Return the denoiser's guess of x_0 at time t, of x_t's shape, clipped where the sampler clips."""
+        self.calls += 1
+        return self._clipped(predict_x0(self.denoiser, self.schedule, x_t, t))
+
+    def noise(self, x_t: Tensor, x0_hat: Tensor, t: int) -> Tensor:
+        """Return the noise eps that leads from ``x0_hat`` to x_t, all of one shape."""
+        a, s = float(self.schedule.sqrt_alpha_bar[t]), float(self.schedule.sqrt_one_minus_alpha_bar[t])
+        return convert_at(x0_hat, x_t, a, s, "x0", "eps")
+
+    def _clipped(self, x0_hat: Tensor) -> Tensor:
+        return x0_hat if self.clip is None else x0_hat.clamp(*self.clip)
+
+    def _step(self, x_t: Tensor, t: int, s: int, generator: torch.Generator | None) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has no rule")
+
+
+def require_signal(sampler: str, schedule: Schedule) -> None:
+    """Raise ``ValueError`` for a sampler that divides by sqrt(alpha_bar_T), if that is 0."""
+    lowest = float(schedule.alpha_bar[-1])
+    require(lowest > 0, "schedule.alpha_bar[-1]", lowest, f"above 0 for {sampler}, whose noise levels must be finite")
+
+
+def _check_clip(clip: tuple[float, float]) -> tuple[float, float]:
+    require(isinstance(clip, Sequence) and len(clip) == 2, "clip", clip, "a pair (low, high)")
+    low, high = check_float("clip[0]", clip[0]), check_float("clip[1]", clip[1])
+    require(low < high, "clip", clip, "a pair with low < high")
+    return low, high

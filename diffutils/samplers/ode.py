@@ -1,0 +1,82 @@
+r"""The probability-flow ODE, by Euler's and by Heun's method (home chapter: 10, fast sampling).
+
+One ordinary differential equation carries the law of x_T to the law of x_0 without noise. It can be written in two
+variables, and a method of steps depends on which it is given:
+
+    "noise_level"    d y / d nu = eps_hat(x_t, t)           y = x_t / sqrt(alpha_bar_t), nu = sqrt((1 - ab) / ab)
+    "log_alpha_bar"  d x_t / d log(alpha_bar) = (x_t + score(x_t, t)) / 2
+
+Euler's method in the noise level is DDIM with eta = 0, step by step. Heun's method corrects each step with the slope at
+its end: two calls a step, and an error of second order. The last step, to s = 0, where a network knows no slope, is
+Euler's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffutils.samplers.base import Sampler, require_signal
+from diffutils.samplers.denoiser import Denoiser
+from diffutils.schedule import Schedule
+from diffutils.validation import check_choice
+
+VARIABLES = ("noise_level", "log_alpha_bar")
+
+
+class Euler(Sampler):
+    """Euler's method on the probability-flow ODE: one call a step, first order.
+
+    Args:
+        denoiser, schedule, clip: see ``Sampler``; alpha_bar_T must be above 0.
+        variable: in which variable the ODE is written; see the module.
+
+    Raises:
+        ValueError: if an argument is unfit.
+
+    Source: Song et al. 2021 (arXiv:2011.13456), equation (13), for "log_alpha_bar"; Karras et al. 2022
+    (arXiv:2206.00364), equation (1) with sigma(t) = t, for "noise_level".
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        schedule: Schedule,
+        *,
+        variable: str = "noise_level",
+        clip: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__(denoiser, schedule, clip=clip)
+        require_signal(type(self).__name__, schedule)
+        self.variable = check_choice("variable", variable, VARIABLES)
+
+    def _step(self, x_t: Tensor, t: int, s: int, generator: torch.Generator | None) -> Tensor:
+        return self._move(x_t, self._slope(x_t, t), t, s)
+
+    def _slope(self, x_t: Tensor, t: int) -> Tensor:
+        eps = self.noise(x_t, self.guess(x_t, t), t)
+        if self.variable == "noise_level":
+            return eps
+        return 0.5 * (x_t - eps / float(self.schedule.sqrt_one_minus_alpha_bar[t]))
+
+    def _move(self, x_t: Tensor, slope: Tensor, t: int, s: int) -> Tensor:
+        if self.variable == "log_alpha_bar":
+            return x_t + float(self.schedule.log_alpha_bar[s] - self.schedule.log_alpha_bar[t]) * slope
+        scale, levels = self.schedule.sqrt_alpha_bar, self.schedule.noise_levels
+        return float(scale[s] / scale[t]) * x_t + float(scale[s] * (levels[s] - levels[t])) * slope
+
+
+class Heun(Euler):
+    """Heun's method on the probability-flow ODE: two calls a step but the last, second order.
+
+    Args and errors: as for ``Euler``.
+
+    Source: Karras et al. 2022 (arXiv:2206.00364), algorithm 1.
+    """
+
+    def _step(self, x_t: Tensor, t: int, s: int, generator: torch.Generator | None) -> Tensor:
+        slope = self._slope(x_t, t)
+        x_s = self._move(x_t, slope, t, s)
+        if s == 0:
+            return x_s
+        return self._move(x_t, 0.5 * (slope + self._slope(x_s, s)), t, s)
