@@ -1,6 +1,7 @@
 r"""The variance schedule: how much noise each step of the forward process adds.
 
-A schedule is a list of variances beta_1, ..., beta_T, each in (0, 1). Everything else follows from it:
+A schedule is a list of variances beta_1, ..., beta_T, each in (0, 1). Only the last may be 1: x_T is pure noise then.
+Everything else follows from them:
 
     alpha_t     = 1 - beta_t                                        what one step keeps of the variance
     alpha_bar_t = alpha_1 * ... * alpha_t                           what t steps keep of it
@@ -23,21 +24,38 @@ Home chapter: the forward process (02).
 from __future__ import annotations
 
 import math
-from typing import Any, Sequence
+from typing import Any, NamedTuple, Sequence
 
 import torch
 from torch import Tensor
 
-from diffutils.validation import check_float, check_int, require
+from diffutils.schedule_inputs import checked_alpha_bar, checked_betas, checked_levels, checked_timesteps
+from diffutils.schedule_kinds import NamedSchedules
+from diffutils.validation import check_int, require
 
 _CACHE_LIMIT = 128
 
 
-class Schedule:
+class Transition(NamedTuple):
+    """The numbers of one jump between times s < t: those of q(x_t | x_s) and of q(x_s | x_t, x_0).
+
+    sqrt_alpha is the factor of x_s in x_t and beta the variance of the noise; posterior_x0 and posterior_xt are the
+    weights of x_0 and x_t in the posterior's mean and beta_tilde is its variance, 0 at s = 0.
+    """
+
+    sqrt_alpha: float
+    beta: float
+    posterior_x0: float
+    posterior_xt: float
+    beta_tilde: float
+
+
+class Schedule(NamedSchedules):
     """A variance schedule beta_1..beta_T and every table that follows from it.
 
     Args:
-        beta: the T variances, each in (0, 1), for t = 1..T.
+        beta: the T variances, each in (0, 1), for t = 1..T. The last may be 1: then alpha_bar_T and snr_T are 0,
+            log_alpha_bar_T is minus and noise_levels_T plus infinity, and every other entry of a table is finite.
         name: what to call the schedule in tables and legends.
         timesteps: the T times to give a network at steps 1..T, increasing; 1..T when None. They differ from 1..T
             only for a respaced schedule, whose network was trained on the times of the schedule it came from.
@@ -53,14 +71,21 @@ class Schedule:
         timesteps: LongTensor (T + 1,), the time a network must be given at step t.
 
     Raises:
-        ValueError: if ``beta`` is not a non-empty 1-D list of numbers in (0, 1), or ``timesteps`` does not fit it.
+        ValueError: if ``beta`` is not a non-empty 1-D list of such numbers, or ``timesteps`` does not fit it.
 
     Source: Ho et al. 2020, section 2, https://arxiv.org/abs/2006.11239
     """
 
     def __init__(self, beta: Tensor | Sequence[float], name: str = "custom", timesteps: Any = None) -> None:
-        betas = _checked_betas(beta)
-        self._fill(betas, torch.log1p(-betas).cumsum(0), name, _checked_timesteps(timesteps, len(betas)))
+        betas = checked_betas(beta)
+        self._fill(betas, torch.log1p(-betas).cumsum(0), name, checked_timesteps(timesteps, len(betas)))
+
+    @classmethod
+    def _from_logs(cls, beta: Tensor, log_alpha_bar: Tensor, name: str, timesteps: Tensor) -> Schedule:
+        """A schedule from betas and log(alpha_bar) that agree already: neither is computed from the other again."""
+        result = cls.__new__(cls)
+        result._fill(beta, log_alpha_bar, name, timesteps)
+        return result
 
     def _fill(self, beta: Tensor, log_alpha_bar: Tensor, name: str, timesteps: Tensor) -> None:
         self.T = len(beta)
@@ -93,81 +118,26 @@ class Schedule:
         keep = self.sqrt_alpha[1:] * self.sigma2[:-1] / self.sigma2[1:]
         self.posterior_xt = torch.cat([start, keep])
 
-    @classmethod
-    def linear(cls, T: int = 1000, beta_start: float | None = None, beta_end: float | None = None) -> Schedule:
-        """Return betas in equal steps from ``beta_start`` to ``beta_end`` (Ho et al. 2020, section 4).
+    def transition(self, t: int, s: int) -> Transition:
+        """Return the numbers of the jump between times s < t, as floats; for s = t - 1 they are the tables' own.
 
-        The defaults 0.1 / T and 20 / T are the paper's 1e-4 and 0.02 at T = 1000 and give other T nearly the same
-        alpha_bar_T, about 4e-5. They need T > 20; give ``beta_end`` for a shorter schedule.
+        Skipping steps changes beta: it is 1 - alpha_bar_t / alpha_bar_s, not a beta of this schedule.
 
         Raises:
-            ValueError: if T < 1 or a beta is outside (0, 1).
+            ValueError: unless 0 <= s < t <= T.
+
+        Source: Song et al. 2021 (DDIM), https://arxiv.org/abs/2010.02502, section 4.2.
         """
-        T, start, end = _ends(T, beta_start, beta_end)
-        return cls(torch.linspace(start, end, T, dtype=torch.float64), "linear")
-
-    @classmethod
-    def quadratic(cls, T: int = 1000, beta_start: float | None = None, beta_end: float | None = None) -> Schedule:
-        """Return betas whose square roots lie in equal steps, from ``beta_start`` to ``beta_end``.
-
-        The defaults are those of ``linear``. Source: the "quad" option of Ho et al.'s released code, and Tashiro et
-        al. 2021 (CSDI), https://arxiv.org/abs/2107.03502
-
-        Raises:
-            ValueError: if T < 1 or a beta is outside (0, 1).
-        """
-        T, start, end = _ends(T, beta_start, beta_end)
-        return cls(torch.linspace(math.sqrt(start), math.sqrt(end), T, dtype=torch.float64) ** 2, "quadratic")
-
-    @classmethod
-    def cosine(cls, T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Schedule:
-        """Return the cosine schedule: alpha_bar_t = f(t) / f(0), f(t) = cos^2((t/T + s) / (1 + s) * pi/2).
-
-        Betas are clipped at ``max_beta``, because alpha_bar_T would be 0 otherwise.
-
-        Raises:
-            ValueError: if T < 1, s < 0 or max_beta is outside (0, 1).
-
-        Source: Nichol and Dhariwal 2021, eq. 17, https://arxiv.org/abs/2102.09672
-        """
-        T = check_int("T", T, 1)
-        s = check_float("s", s, 0.0, inclusive=True)
-        max_beta = check_float("max_beta", max_beta, 0.0, 1.0)
-        f = torch.cos((torch.linspace(0, 1, T + 1, dtype=torch.float64) + s) / (1 + s) * math.pi / 2) ** 2
-        return cls((1 - f[1:] / f[:-1]).clamp(max=max_beta), "cosine")
-
-    @classmethod
-    def sigmoid(
-        cls, T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0, clip_min: float = 1e-9
-    ) -> Schedule:
-        """Return the sigmoid schedule: alpha_bar falls along a logistic curve from 1 to ``clip_min``.
-
-        alpha_bar_t = (S(end) - S(start + (end - start) t/T)) / (S(end) - S(start)), S(u) = 1 / (1 + exp(-u / tau)).
-        This is a curve for alpha_bar. Another schedule of the same name puts the betas themselves on a logistic curve.
-
-        Raises:
-            ValueError: if T < 1, start >= end, tau <= 0 or clip_min is outside (0, 1).
-
-        Source: Chen 2023, Algorithm 1, https://arxiv.org/abs/2301.10972, after Jabri et al. 2022.
-        """
-        T = check_int("T", T, 1)
-        start, tau = check_float("start", start), check_float("tau", tau, 0.0)
-        end = check_float("end", end, start)
-        clip_min = check_float("clip_min", clip_min, 0.0, 1.0)
-        curve = torch.sigmoid(torch.linspace(start, end, T + 1, dtype=torch.float64) / tau)
-        alpha_bar = ((curve[-1] - curve) / (curve[-1] - curve[0])).clamp(clip_min, 1.0)
-        return cls(1 - alpha_bar[1:] / alpha_bar[:-1], "sigmoid")
-
-    @classmethod
-    def constant(cls, T: int, beta: float) -> Schedule:
-        """Return the schedule whose T variances all equal ``beta``.
-
-        Raises:
-            ValueError: if T < 1 or beta is outside (0, 1).
-        """
-        T = check_int("T", T, 1)
-        beta = check_float("beta", beta, 0.0, 1.0)
-        return cls(torch.full((T,), beta, dtype=torch.float64), "constant")
+        t = check_int("t", t, 1, self.T)
+        s = check_int("s", s, 0, t - 1)
+        if s == t - 1:
+            tables = (self.sqrt_alpha, self.beta, self.posterior_x0, self.posterior_xt, self.beta_tilde)
+            return Transition(*(float(table[t]) for table in tables))
+        kept = float(self.log_alpha_bar[t] - self.log_alpha_bar[s])
+        beta, sqrt_alpha, before, after = -math.expm1(kept), math.exp(kept / 2), self.sigma2[s], self.sigma2[t]
+        share = beta / float(after) if s else 1.0
+        weight_x0, keep = share * float(self.sqrt_alpha_bar[s]), sqrt_alpha * float(before / after)
+        return Transition(sqrt_alpha, beta, weight_x0, keep, share * float(before))
 
     @classmethod
     def from_noise_levels(cls, levels: Tensor | Sequence[float], name: str = "ladder") -> Schedule:
@@ -187,36 +157,47 @@ class Schedule:
 
         Source: Song et al. 2021 (arXiv:2011.13456), section 3.4 and appendix B: variance exploding and preserving.
         """
-        levels = _checked_levels(levels)
+        levels = checked_levels(levels)
         before = torch.cat([torch.zeros(1, dtype=torch.float64), levels[:-1]])
         # Differences of the levels themselves: those of alpha_bar would lose the digits of a small step.
         scale = torch.hypot(torch.ones(1, dtype=torch.float64), levels)
-        beta = _checked_betas((levels - before) / scale * ((levels + before) / scale))
-        result = cls.__new__(cls)
+        beta = checked_betas((levels - before) / scale * ((levels + before) / scale), below_one=True)
         log_alpha_bar = torch.where(levels < 1, -torch.log1p(levels.square()), -2 * scale.log())
-        result._fill(beta, log_alpha_bar, name, torch.arange(1, len(beta) + 1))
-        return result
+        return cls._from_logs(beta, log_alpha_bar, name, torch.arange(1, len(beta) + 1))
 
     @classmethod
-    def geometric(cls, T: int, sigma_min: float, sigma_max: float) -> Schedule:
-        """Return the schedule whose noise levels are a geometric ladder from ``sigma_min`` at 1 to ``sigma_max`` at T.
+    def from_alpha_bar(cls, alpha_bar: Tensor | Sequence[float], name: str = "custom") -> Schedule:
+        """Return the schedule with these running products: beta_t = 1 - alpha_bar_t / alpha_bar_{t-1}.
 
         Args:
-            T: how many levels; a ladder of one level is ``sigma_max`` alone.
-            sigma_min: the smallest noise level, in the units of the data.
-            sigma_max: the largest.
+            alpha_bar: alpha_bar_1 > ... > alpha_bar_T in (0, 1), without the 1 of t = 0; the last may be 0. Libraries
+                keep such a list as ``alphas_cumprod``.
+            name: what to call the schedule.
 
         Raises:
-            ValueError: if T < 1, or not 0 < sigma_min < sigma_max.
-
-        Source: Song & Ermon 2019 (arXiv:1907.05600), section 4.1: sigma_i / sigma_{i+1} is constant.
+            ValueError: if ``alpha_bar`` is not a non-empty 1-D list of such numbers.
         """
-        T = check_int("T", T, 1)
-        sigma_min = check_float("sigma_min", sigma_min, 0.0)
-        sigma_max = check_float("sigma_max", sigma_max, sigma_min)
-        share = torch.arange(T - 1, -1, -1, dtype=torch.float64) / max(T - 1, 1)
-        ladder = (math.log(sigma_max) + share * (math.log(sigma_min) - math.log(sigma_max))).exp()
-        return cls.from_noise_levels(ladder, "geometric")
+        log_alpha_bar = checked_alpha_bar(alpha_bar).log()
+        beta = checked_betas(-torch.expm1(log_alpha_bar.diff(prepend=torch.zeros(1, dtype=torch.float64))))
+        return cls._from_logs(beta, log_alpha_bar, name, torch.arange(1, len(beta) + 1))
+
+    def with_zero_terminal_snr(self) -> Schedule:
+        """Return this schedule stretched so that x_T is pure noise: alpha_bar_T = 0 and beta_T = 1.
+
+        sqrt(alpha_bar) is shifted to end at 0 and scaled to start where it did, at t = 1. A network that predicts eps
+        says nothing about x_0 at T then: it has to predict v or x_0.
+
+        Raises:
+            ValueError: if T is 1, where start and end are one number.
+
+        Source: Lin et al. 2024, algorithm 1, https://arxiv.org/abs/2305.08891
+        """
+        require(self.T >= 2, "T", self.T, "at least 2 for a schedule whose start is to stay and whose end is to move")
+        # With a = sqrt(alpha_bar) the result is a_1 (1 - (a_1 - a_t) / (a_1 - a_T)), in logarithms to keep its digits.
+        fall = torch.expm1((self.log_alpha_bar[1:] - self.log_alpha_bar[1]) / 2)
+        log_alpha_bar = self.log_alpha_bar[1] + 2 * torch.log1p(-fall / fall[-1])
+        beta = -torch.expm1(log_alpha_bar.diff(prepend=torch.zeros(1, dtype=torch.float64)))
+        return self._from_logs(beta, log_alpha_bar, f"{self.name}, zero terminal snr", self.timesteps[1:])
 
     def respaced(self, steps: int) -> Schedule:
         """Return the schedule that visits only ``steps`` of this one's times, the last of them T.
@@ -235,9 +216,8 @@ class Schedule:
             return self
         kept = torch.tensor([(2 * k * self.T + steps) // (2 * steps) for k in range(steps + 1)])
         log_alpha_bar = self.log_alpha_bar[kept]
-        result = Schedule.__new__(type(self))
-        result._fill(-torch.expm1(log_alpha_bar.diff()), log_alpha_bar[1:], self.name, self.timesteps[kept[1:]])
-        return result
+        beta, times = -torch.expm1(log_alpha_bar.diff()), self.timesteps[kept[1:]]
+        return self._from_logs(beta, log_alpha_bar[1:], self.name, times)
 
     def gather(self, table: Tensor, t: int | Tensor, like: Tensor, *, minimum: int = 0) -> Tensor:
         """Return ``table[t]`` in the dtype and on the device of ``like``, shaped to broadcast against it.
@@ -294,53 +274,3 @@ class Schedule:
 
     def __repr__(self) -> str:
         return f"Schedule({self.name!r}, T={self.T}, alpha_bar_T={float(self.alpha_bar[-1]):.3g})"
-
-
-def _numbers(argument: str, value: Any, allowed: str) -> Tensor:
-    """Return a copy of T numbers as a float64 CPU tensor (T,)."""
-    try:
-        # dtype at once: a list read in torch's default float32 would lose digits before it reaches float64.
-        values = torch.as_tensor(value, dtype=torch.float64, device="cpu").detach().clone()
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{argument} must be {allowed}, got {value!r}") from None
-    require(values.ndim == 1 and len(values) >= 1, f"{argument}.shape", tuple(values.shape), "(T,) with T at least 1")
-    return values
-
-
-def _checked_betas(beta: Any) -> Tensor:
-    values = _numbers("beta", beta, "a list of T numbers in (0, 1)")
-    outside = (~((values > 0) & (values < 1))).nonzero().flatten()
-    if len(outside):
-        first = int(outside[0])
-        require(False, f"beta[{first}] (t = {first + 1})", float(values[first]), "in (0, 1)")
-    return values
-
-
-def _checked_levels(levels: Any) -> Tensor:
-    values = _numbers("levels", levels, "a list of T positive increasing numbers")
-    require(bool(torch.isfinite(values).all()), "levels", values.tolist(), "finite")
-    increasing = float(values[0]) > 0 and bool((values.diff() > 0).all())
-    require(increasing, "levels", values.tolist(), "positive and increasing: the least noise first")
-    return values
-
-
-def _checked_timesteps(timesteps: Any, T: int) -> Tensor:
-    if timesteps is None:
-        return torch.arange(1, T + 1)
-    values = torch.as_tensor(timesteps).cpu()
-    integer = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
-    require(integer, "timesteps.dtype", values.dtype, "an integer dtype")
-    require(tuple(values.shape) == (T,), "timesteps.shape", tuple(values.shape), f"({T},), one time per step")
-    increasing = int(values[0]) >= 1 and bool((values.diff() > 0).all())
-    require(increasing, "timesteps", values.tolist(), "increasing from at least 1")
-    return values.long()
-
-
-def _ends(T: Any, beta_start: float | None, beta_end: float | None) -> tuple[int, float, float]:
-    T = check_int("T", T, 1)
-    if beta_start is None:
-        beta_start = 0.1 / T
-    if beta_end is None:
-        require(T > 20, "T", T, "above 20 for the default beta_end = 20 / T to be below 1; or give beta_end")
-        beta_end = 20 / T
-    return T, check_float("beta_start", beta_start, 0.0, 1.0), check_float("beta_end", beta_end, 0.0, 1.0)

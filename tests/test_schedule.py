@@ -250,7 +250,8 @@ def test_gather_refuses_bad_times(t, word):
         (lambda: Schedule([[0.1]]), "beta.shape"),
         (lambda: Schedule("linear"), "beta"),
         (lambda: Schedule([0.1, 0.0]), r"beta\[1\]"),
-        (lambda: Schedule([1.0]), r"beta\[0\]"),
+        (lambda: Schedule([1.0, 0.1]), r"beta\[0\]"),
+        (lambda: Schedule([0.1, math.nextafter(1.0, 2.0)]), r"beta\[1\]"),
         (lambda: Schedule([0.1, 0.2, -0.1]), r"beta\[2\]"),
         (lambda: Schedule([float("nan")]), r"beta\[0\]"),
         (lambda: Schedule([0.1, 0.2], timesteps=[1]), "timesteps.shape"),
@@ -280,6 +281,14 @@ def test_gather_refuses_bad_times(t, word):
         (lambda: Schedule.from_noise_levels([2.0, 1.0]), "levels"),
         (lambda: Schedule.from_noise_levels([1.0, float("inf")]), "levels"),
         (lambda: Schedule.from_noise_levels([1.0, 1e300]), r"beta\[1\]"),
+        (lambda: Schedule.from_noise_levels([1.0, 1e12]), r"beta\[1\]"),
+        (lambda: Schedule.from_alpha_bar([]), "alpha_bar.shape"),
+        (lambda: Schedule.from_alpha_bar([1.0, 0.5]), r"alpha_bar\[0\].*without the 1 of t = 0"),
+        (lambda: Schedule.from_alpha_bar([0.9, 0.0, 0.0]), r"alpha_bar\[1\]"),
+        (lambda: Schedule.from_alpha_bar([0.9, 0.5, 0.5]), r"alpha_bar\[2\].*below the entry before"),
+        (lambda: Schedule.from_alpha_bar([0.9, 0.5, -0.1]), r"alpha_bar\[2\]"),
+        (lambda: Schedule.from_alpha_bar([0.9, float("nan")]), r"alpha_bar\[1\]"),
+        (lambda: Schedule([0.5]).with_zero_terminal_snr(), "T"),
         (lambda: Schedule.geometric(0, 0.1, 1.0), "T"),
         (lambda: Schedule.geometric(5, 0.0, 1.0), "sigma_min"),
         (lambda: Schedule.geometric(5, 1.0, 1.0), "sigma_max"),
@@ -291,6 +300,73 @@ def test_gather_refuses_bad_times(t, word):
 def test_bad_input_names_the_argument(make, argument):
     with pytest.raises(ValueError, match="^" + argument):
         make()
+
+
+TERMINAL = {
+    "linear": Schedule.linear().with_zero_terminal_snr(),
+    "cosine": Schedule.cosine().with_zero_terminal_snr(),
+    "short": Schedule.linear(50, 1e-4, 0.02).with_zero_terminal_snr(),
+    "list": Schedule([0.25, 0.5, 1.0]),
+    "one step": Schedule([1.0]),
+    "respaced": Schedule.linear().with_zero_terminal_snr().respaced(7),
+    "alpha_bar": Schedule.from_alpha_bar([0.9, 0.4, 0.0]),
+}
+
+
+@pytest.mark.parametrize("name", TERMINAL)
+def test_a_last_beta_of_one_makes_pure_noise_and_every_other_entry_is_finite(name):
+    schedule = TERMINAL[name]
+    ends = dict(beta=1, alpha=0, alpha_bar=0, sqrt_alpha_bar=0, sqrt_alpha=0, sqrt_beta=1, sigma2=1, snr=0)
+    ends |= dict(sqrt_one_minus_alpha_bar=1, noise_levels=math.inf, log_alpha_bar=-math.inf, posterior_xt=0)
+    for table, end in ends.items():
+        values = getattr(schedule, table)
+        assert float(values[-1]) == end, table
+        assert bool(torch.isfinite(values[1:-1]).all()), table
+    before = schedule.T - 1
+    # q(x_{T-1} | x_T, x_0) does not look at x_T: it is q(x_{T-1} | x_0).
+    assert float(schedule.beta_tilde[-1]) == float(schedule.sigma2[before])
+    assert float(schedule.posterior_x0[-1]) == float(schedule.sqrt_alpha_bar[before])
+    jump = schedule.transition(schedule.T, 0)
+    assert (jump.beta, jump.sqrt_alpha, jump.posterior_x0, jump.posterior_xt, jump.beta_tilde) == (1, 0, 1, 0, 0)
+    gathered = schedule.gather(schedule.alpha_bar, torch.tensor([schedule.T, 0]), torch.zeros(2, 3))
+    assert gathered.flatten().tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "quadratic", "short", "geometric"])
+def test_zero_terminal_snr_is_algorithm_1_of_lin_et_al(name):
+    schedule = NAMED[name]
+    # The algorithm line by line, 0-based as in the paper.
+    root = schedule.alpha_bar[1:].sqrt()
+    first, last = root[0].clone(), root[-1].clone()
+    root = (root - last) * first / (first - last)
+    alpha_bar = root**2
+    alphas = torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
+    stretched = schedule.with_zero_terminal_snr()
+    assert_close(stretched.alpha_bar[1:], alpha_bar, rtol=1e-9, atol=0.0)
+    assert_close(stretched.beta[1:], 1 - alphas, rtol=1e-9, atol=0.0)
+    assert float(stretched.alpha_bar[1]) == float(schedule.alpha_bar[1]) and float(stretched.alpha_bar[-1]) == 0.0
+    assert bool((stretched.alpha_bar.diff() < 0).all()) and bool((stretched.snr <= schedule.snr).all())
+    again = stretched.with_zero_terminal_snr()
+    assert_close(again.alpha_bar, stretched.alpha_bar, rtol=1e-12, atol=0.0)
+    assert torch.equal(stretched.timesteps, schedule.timesteps) and "zero terminal snr" in repr(stretched)
+
+
+def test_zero_terminal_snr_keeps_the_times_and_the_digits():
+    parent = Schedule.linear()
+    short = parent.respaced(10).with_zero_terminal_snr()
+    assert torch.equal(short.timesteps, parent.respaced(10).timesteps)
+    tiny = Schedule([1e-18, 1e-18, 0.5]).with_zero_terminal_snr()
+    # a = 1 - u with u = (0.5, 1)e-18, and a_1 - a_3 = 1 - sqrt(1/2): a_1 (1 - 0.5e-18 / 0.2929) = 1 - 2.207e-18
+    u = 0.5e-18 + 0.5e-18 / (1 - math.sqrt(0.5))
+    assert float(tiny.sigma2[2]) == pytest.approx(2 * u, rel=1e-12)
+
+
+def test_from_alpha_bar_is_the_inverse_of_the_running_product(schedule):
+    back = Schedule.from_alpha_bar(schedule.alpha_bar[1:], schedule.name)
+    assert_close(back.alpha_bar, schedule.alpha_bar, rtol=1e-12, atol=0.0)
+    assert_close(back.beta, schedule.beta, rtol=1e-9, atol=1e-15)
+    assert back.name == schedule.name and Schedule.from_alpha_bar([0.5, 0.1]).name == "custom"
+    assert Schedule.from_alpha_bar([0.5, 0.1]).beta.tolist() == pytest.approx([0, 0.5, 0.8])
 
 
 def test_repr_names_the_schedule():
