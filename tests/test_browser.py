@@ -5,30 +5,21 @@ no Chromium is found, they are skipped and say so; with ``BOOK_REQUIRE_BROWSER=1
 is a failure.
 """
 
-import os
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from chromium import chromium, unavailable
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "_build" / "html"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SOURCES = ("chapters/*.md", "pages/**/*", "diffutils/**/*.py", "tools/*.py", "index.md", "_config.yml", "_toc.yml")
+SOURCES = ("chapters/*.md", "pages/**/*", "diffutils/**/*.py", "diffutils/**/*.js", "tools/*.py", "index.md", "_config.yml", "_toc.yml")
 WIDTHS = (360, 768, 1280)
 ROOMS = [path for room in ("chapters", "pages") for path in (ROOT / room).glob("*.md")]
 PAGES = ["index", *sorted(f"{path.parent.name}/{path.stem}" for path in ROOMS)]
 each_page = pytest.mark.parametrize("name", PAGES)
-
-
-def unavailable(why: str) -> None:
-    """Skip the test, or fail it where a browser is required."""
-    if os.environ.get("BOOK_REQUIRE_BROWSER") == "1":
-        pytest.fail(why)
-    pytest.skip(why)
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +40,8 @@ def site() -> Path:
 @pytest.fixture(scope="module")
 def browser(site):
     """A headless Chromium without a network."""
-    if CHROMIUM is None:
-        unavailable("no Chromium is installed")
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield chromium
-        chromium.close()
+    with chromium() as launched:
+        yield launched
 
 
 class Visit:
@@ -133,6 +117,22 @@ def test_every_slider_of_a_page_moves(browser, site, name):
         assert visit.problems == []
 
 
+@each_page
+def test_every_figure_that_draws_itself_answers(browser, site, name):
+    with Visit(browser, address_of(site, name), "dark") as visit:
+        for figure in visit.page.locator("figure.exact").all():
+            drawing, label = figure.locator("svg"), figure.locator("output")
+            for control in figure.locator("input").all():
+                seen = set()
+                control.focus()
+                for key in ("Home", "End"):
+                    control.press(key)
+                    seen.add((label.inner_text(), drawing.inner_html(), control.get_attribute("aria-valuetext")))
+                    assert len(drawing.get_attribute("aria-label")) > 30
+                assert all(len(set(parts)) == 2 for parts in zip(*seen)), "a control that changes nothing"
+        assert visit.problems == []
+
+
 def test_a_slider_follows_the_mouse(browser, site):
     with Visit(browser, address_of(site, "chapters/01_overview")) as visit:
         figure = visit.page.locator("figure.slider").first
@@ -153,6 +153,9 @@ def test_a_page_without_scripts_shows_its_pictures(browser, site, name):
     for figure in page.locator("figure.slider").all():
         assert figure.locator("img").evaluate("image => image.naturalWidth > 100")
         assert not figure.locator(".slider-bar").is_visible()
+    for figure in page.locator("figure.exact").all():
+        assert figure.locator("img").evaluate("image => image.naturalWidth > 100")
+        assert not figure.locator(".exact-bar").is_visible()
     context.close()
 
 

@@ -36,7 +36,7 @@ def notebook_paths() -> list[Path]:
 def code_fingerprint() -> str:
     """Return a hash of everything but the notebooks that decides what a chapter computes."""
     digest = hashlib.sha256()
-    for path in sorted((ROOT / "diffutils").rglob("*.py")):
+    for path in sorted(path for kind in ("*.py", "*.js") for path in (ROOT / "diffutils").rglob(kind)):
         digest.update(path.relative_to(ROOT).as_posix().encode())
         digest.update(path.read_bytes())
     for name in NUMERIC_LIBRARIES:

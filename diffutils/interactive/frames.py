@@ -1,4 +1,4 @@
-"""Figures with a slider: live where a kernel runs, and alive without one in the built page.
+"""A slider through pictures drawn beforehand: live where a kernel runs, and alive without one in the built page.
 
 ``slider(draw, values, ...)`` draws one figure for each value. In Jupyter and Colab the result is an ipywidgets slider.
 In a built page, where no kernel answers, it is an HTML slider over the same pictures: it follows mouse, touch and arrow

@@ -1,0 +1,146 @@
+"""The book's figures that a page computes itself; each takes a line to show.
+
+    forward_process(mixture, schedule)     a density and its score while noise comes in       home chapter: 2
+    probability_flow(mixture)              paths from noise to data by few steps of a method  home chapter: 10
+    schedule_shape()                       a schedule, and what it leaves at its end           home chapter: 11
+"""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+from diffutils import figures
+from diffutils.distributions import GaussianMixture
+from diffutils.interactive.exact import ExactFigure, exact
+from diffutils.schedule import Schedule
+from diffutils.validation import check_int, require
+
+_COLOURS = {"data": figures.DATA, "noise": figures.NOISE, "model": figures.MODEL, "exact": figures.EXACT}
+# As wide as the canvas of the drawings, 640.
+_INCHES = 6.4
+
+
+def _numbers(mixture: GaussianMixture) -> dict[str, list[float]]:
+    require(mixture.dim == 1, "mixture.dim", mixture.dim, "1: these drawings are of laws on the line")
+    variances = mixture.covariances.flatten()
+    return {"weights": mixture.weights.tolist(), "means": mixture.means.flatten().tolist(), "variances": variances.tolist()}
+
+
+def forward_process(mixture: GaussianMixture, schedule: Schedule, *, positions: int = 51) -> ExactFigure:
+    """Return the density and the score of x_t, with t on the slider.
+
+    Args:
+        mixture: the data law, one-dimensional.
+        schedule: the noise schedule.
+        positions: how many times t the slider visits, from 0 to T.
+
+    Raises:
+        ValueError: if the mixture is not one-dimensional or there are fewer than two positions.
+    """
+    numbers = _numbers(mixture)
+    positions = check_int("positions", positions, 2, schedule.T + 1)
+    times = sorted({round(k * schedule.T / (positions - 1)) for k in range(positions)})
+    x = torch.linspace(-4, 4, 401, dtype=torch.float64)[:, None]
+    density = mixture.log_prob(x).exp()
+    data = numbers | {
+        "alpha_bar": {t: float(schedule.alpha_bar[t]) for t in times},
+        "highest": math.ceil(10 * float(density.max())) / 10,
+        "colours": _COLOURS,
+    }
+    still, ax = plt.subplots(figsize=(_INCHES, 3.2))
+    ax.plot(x, density, color=figures.EXACT)
+    ax.plot(x, torch.exp(-(x**2) / 2) / math.sqrt(2 * math.pi), "--", color=figures.NOISE)
+    ax.set(xlabel="x", ylabel="density")
+    alt = f"The density of the data at t = 0, a curve of {mixture.components} components, beside the standard normal one."
+    return exact("forward", data, {"t": times}, still=still, alt=alt)
+
+
+def quantile_path(mixture: GaussianMixture, x_T: Tensor, alpha_bar: Tensor) -> Tensor:
+    """Return where the probability-flow ODE has carried each x_T, (steps, B), on the line: exactly.
+
+    On the line the flow keeps the order of points, so it keeps each point's quantile: F_t(x_t) = F_T(x_T).
+
+    Args:
+        mixture: the data law, one-dimensional.
+        x_T: (B,) where the points start, at level ``alpha_bar[0]``.
+        alpha_bar: (steps,) the levels to be at, in [0, 1].
+
+    Source: Song et al. 2021 (arXiv:2011.13456), section 4.3: the flow has the marginals q_t.
+    """
+    numbers = {name: torch.tensor(values, dtype=torch.float64) for name, values in _numbers(mixture).items()}
+    # Upper and lower tails: 1 - F keeps the digits where F is nearly 1.
+    target = _tails(numbers, x_T.double(), float(alpha_bar[0]))
+    return torch.stack([_quantile(numbers, target, float(level)) for level in alpha_bar])
+
+
+def _tails(numbers: dict[str, Tensor], x: Tensor, alpha_bar: float) -> Tensor:
+    z = (x[:, None] - math.sqrt(alpha_bar) * numbers["means"]) / (alpha_bar * numbers["variances"] + 1 - alpha_bar).sqrt()
+    lower, upper = (numbers["weights"] * torch.special.ndtr(side * z) for side in (1, -1))
+    return torch.stack([lower.sum(1), upper.sum(1)])
+
+
+def _quantile(numbers: dict[str, Tensor], target: Tensor, alpha_bar: float) -> Tensor:
+    reach = 1 + float(numbers["means"].abs().max()) + 12 * max(1.0, float(numbers["variances"].max().sqrt()))
+    low, high = torch.full_like(target[0], -reach), torch.full_like(target[0], reach)
+    for _ in range(80):
+        middle = (low + high) / 2
+        lower, upper = _tails(numbers, middle, alpha_bar)
+        before = torch.where(target[0] < 0.5, lower < target[0], upper > target[1])
+        low, high = torch.where(before, middle, low), torch.where(before, high, middle)
+    return (low + high) / 2
+
+
+def probability_flow(mixture: GaussianMixture, *, steps: int = 40, points: int = 21) -> ExactFigure:
+    """Return paths of the probability-flow ODE by N steps, with the method and N on sliders, over the exact paths.
+
+    The steps are equal in the logarithm of the signal-to-noise ratio, from noise level 20 to 0.02.
+
+    Args:
+        mixture: the data law, one-dimensional.
+        steps: the largest N.
+        points: how many paths; they start at quantiles of the noisiest law.
+
+    Raises:
+        ValueError: if the mixture is not one-dimensional or a number is below two.
+    """
+    steps, points = check_int("steps", steps, 2), check_int("points", points, 2)
+    lambdas = torch.linspace(-math.log(20.0), -math.log(0.02), 61, dtype=torch.float64)
+    alpha_bar = torch.sigmoid(2 * lambdas)
+    shares = (torch.arange(points, dtype=torch.float64) + 0.5) / points
+    numbers = {name: torch.tensor(values, dtype=torch.float64) for name, values in _numbers(mixture).items()}
+    starts = _quantile(numbers, torch.stack([shares, 1 - shares]), float(alpha_bar[0]))
+    exact_paths = quantile_path(mixture, starts, alpha_bar)
+    where = torch.linspace(0, 1, len(lambdas)).tolist()
+    data = _numbers(mixture) | {
+        "lambdas": [float(lambdas[0]), float(lambdas[-1])],
+        "starts": [round(v, 6) for v in starts.tolist()],
+        "ends": [round(v, 6) for v in exact_paths[-1].tolist()],
+        "paths": [[[round(u, 4), round(v, 4)] for u, v in zip(where, path)] for path in exact_paths.T.tolist()],
+        "colours": _COLOURS,
+    }
+    still, ax = plt.subplots(figsize=(_INCHES, 3.5))
+    ax.plot(where, exact_paths, color=figures.NOISE, linewidth=1)
+    ax.set(xlabel="from noise (left) to data (right)", ylabel="x", ylim=(-3, 3))
+    alt = f"{points} exact paths of the probability-flow ODE: they start as noise on the left and gather where the data are."
+    controls = {"method": ["Euler (DDIM)", "Heun"], "N": list(range(1, steps + 1))}
+    return exact("flow", data, controls, still=still, alt=alt, start={"N": 4})
+
+
+def schedule_shape() -> ExactFigure:
+    """Return alpha_bar_t of a schedule with its kind, T and last beta on sliders, and what is left of x_0 at T."""
+    data = {"first": 1e-4, "honest": 0.01, "colours": _COLOURS}
+    controls = {
+        "schedule": ["linear", "quadratic", "cosine"],
+        "T": [10, 20, 40, 50, 100, 200, 300, 500, 1000, 2000],
+        "last beta": [0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4],
+    }
+    schedule = Schedule.linear(1000)
+    still, ax = plt.subplots(figsize=(_INCHES, 2.8))
+    ax.plot(schedule.alpha_bar, color=figures.DATA)
+    ax.set(xlabel="t", ylabel=r"$\bar\alpha_t$")
+    alt = "The signal's share of the variance for the linear schedule with T = 1000: it falls from 1 to nearly 0."
+    return exact("schedule", data, controls, still=still, alt=alt, start={"T": 7, "last beta": 2})

@@ -1,0 +1,139 @@
+"""Figures that draw themselves: their numbers are those of diffutils, wherever the controls stand."""
+
+import re
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from chromium import chromium
+
+from diffutils.distributions import GaussianMixture
+from diffutils.interactive import exact, forward_process, probability_flow, quantile_path, schedule_shape
+from diffutils.samplers import Euler, Heun
+from diffutils.schedule import Schedule
+
+MIXTURE = GaussianMixture(
+    torch.tensor([0.3, 0.5, 0.2]).double(),
+    torch.tensor([[-1.3], [0.4], [1.6]]).double(),
+    torch.tensor([0.02, 0.05, 0.01]).double(),
+)
+ALT = "A picture that shows nothing at all, on purpose."
+
+
+def ladder(steps: int) -> Schedule:
+    return Schedule.geometric(steps + 1, 0.02, 20.0)
+
+
+@pytest.mark.parametrize("start", [-2.5, -0.4, 0.1, 3.0])
+def test_quantiles_are_carried_as_by_the_differential_equation(start):
+    schedule = ladder(1000)
+    walk = Heun(MIXTURE.denoiser(schedule), schedule).sample(x_T=torch.tensor([[start]]).double(), trajectory=True)
+    levels = schedule.alpha_bar[[1001, 500, 1]]
+    ours = quantile_path(MIXTURE, torch.tensor([start]).double(), levels)
+    torch.testing.assert_close(ours, walk[[1001, 500, 1], :, 0], rtol=0, atol=1e-4)
+
+
+def test_a_quantile_path_starts_where_it_is_and_keeps_order():
+    starts = torch.linspace(-6, 6, 41).double()
+    levels = torch.tensor([0.01, 0.5, 0.999]).double()
+    paths = quantile_path(MIXTURE, starts, levels)
+    # Six standard deviations out a quantile has few digits left: its slope is the density's inverse.
+    torch.testing.assert_close(paths[0], starts, rtol=0, atol=1e-7)
+    assert (paths.diff(dim=1) > 0).all()
+
+
+@pytest.fixture(scope="module")
+def page():
+    """A tab of a browser."""
+    with chromium() as browser:
+        yield browser.new_page()
+
+
+def label(page, figure, **positions: int) -> str:
+    """What the figure says with its controls at these positions."""
+    page.set_content(figure.to_html())
+    for name, position in positions.items():
+        slider = page.locator(f"input[name='{name.replace('_', ' ')}']")
+        slider.evaluate("(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }", position)
+    return page.locator("output").inner_text()
+
+
+@pytest.mark.parametrize("position, t", [(0, 0), (15, 300), (50, 1000)])
+def test_the_forward_figure_knows_alpha_bar_and_draws_the_density(page, position, t):
+    schedule = Schedule.linear(1000)
+    said = label(page, forward_process(MIXTURE, schedule), t=position)
+    assert said.startswith(f"t = {t}, ")
+    assert float(said.split("= ")[-1]) == pytest.approx(float(schedule.alpha_bar[t]), rel=0.03)
+    drawn = [tuple(map(float, pair.split(","))) for pair in page.locator("polyline").first.get_attribute("points").split()]
+    x = torch.linspace(-4, 4, len(drawn)).double()[:, None]
+    density = MIXTURE.diffused(float(schedule.alpha_bar[t])).log_prob(x).exp()
+    top = torch.tensor([200 - y for _, y in drawn]).double() / 190
+    highest = float(MIXTURE.log_prob(torch.linspace(-4, 4, 401).double()[:, None]).exp().max())
+    # one decimal of the axis, and a tenth of a pixel
+    torch.testing.assert_close(top / top.max(), density / density.max(), rtol=0, atol=0.002)
+    assert float(top.max()) <= 1 and (t > 0 or float(top.max()) > highest / (highest + 0.1))
+
+
+@pytest.mark.parametrize("method, sampler", [(0, Euler), (1, Heun)])
+@pytest.mark.parametrize("steps", [1, 5, 40])
+def test_the_flow_figure_walks_as_the_samplers_do(page, method, sampler, steps):
+    figure = probability_flow(MIXTURE)
+    said = label(page, figure, method=method, N=steps - 1)
+    schedule = ladder(steps)
+    starts = torch.tensor(figure.data["starts"]).double()[:, None]
+    ends = sampler(MIXTURE.denoiser(schedule), schedule).sample(x_T=starts, trajectory=True)[1, :, 0]
+    error = float((ends - torch.tensor(figure.data["ends"]).double()).square().mean().sqrt())
+    assert float(said.split("error ")[1]) == pytest.approx(error, rel=0.06, abs=1e-5)
+    assert f"{steps * (1 + method)} calls" in said
+
+
+@pytest.mark.parametrize(
+    "kind, T, last, schedule",
+    [
+        (0, 7, 2, Schedule.linear(500, 1e-4, 0.02)),
+        (0, 0, 7, Schedule.linear(10, 1e-4, 0.4)),
+        (1, 8, 4, Schedule.quadratic(1000, 1e-4, 0.05)),
+        (2, 9, 0, Schedule.cosine(2000)),
+        (2, 0, 0, Schedule.cosine(10)),
+    ],
+)
+def test_the_schedule_figure_measures_what_is_left(page, kind, T, last, schedule):
+    said = label(page, schedule_shape(), schedule=kind, T=T, last_beta=last)
+    left, nats = map(float, re.search(r"at T is (\S+), L at T is (\S+) nats", said).groups())
+    alpha_bar = float(schedule.alpha_bar[-1])
+    assert left == pytest.approx(alpha_bar, rel=0.06)
+    assert nats == pytest.approx(-0.5 * float(torch.log1p(-schedule.alpha_bar[-1])), rel=0.06)
+    assert ("not honest" in said) == (nats >= 0.01)
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_shows_a_still_without_scripts():
+    figure = forward_process(MIXTURE, Schedule.linear(100))
+    bundle = figure._repr_mimebundle_()
+    assert set(bundle) == {"text/html", "text/plain"}
+    assert not re.search(r"""(?:src|href)=["']https?:""", bundle["text/html"])
+    assert bundle["text/html"].index("data:image/png;base64,") < bundle["text/html"].index("<script>")
+    assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"name": "other"}, "name must be one of"),
+        ({"alt": "short"}, "alt must be"),
+        ({"controls": {}}, "controls must be"),
+        ({"controls": {"t": [1]}}, "controls\\['t'\\] must be at least two values"),
+        ({"start": {"t": 2}}, "start\\['t'\\] must be a position in 0..1"),
+    ],
+)
+def test_unfit_figures_are_refused(change, message):
+    request = {"name": "forward", "data": {}, "controls": {"t": [0, 1]}, "alt": ALT, **change}
+    with pytest.raises(ValueError, match=message):
+        exact(still=plt.figure(), **request)
+    plt.close("all")
+
+
+def test_laws_in_the_plane_are_refused():
+    plane = GaussianMixture(torch.ones(1), torch.zeros(1, 2), 1.0)
+    for make in (lambda: forward_process(plane, Schedule.linear(100)), lambda: probability_flow(plane)):
+        with pytest.raises(ValueError, match="mixture.dim"):
+            make()
