@@ -110,7 +110,7 @@ def test_a_gaussian_law_off_centre_and_stretched():
     covariance = torch.tensor([[[0.5, 0.3], [0.3, 2.0]]], dtype=torch.float64)
     mixture = GaussianMixture(torch.ones(1), torch.tensor([[2.0, -1.0]], dtype=torch.float64), covariance)
     x = torch.tensor([[2.0, -1.0], [0.0, 0.0], [3.5, 3.0]], dtype=torch.float64)
-    assert worst_error(mixture, even_angles(150), x) < 2e-4
+    assert worst_error(mixture, even_angles(150), x) < 6e-4
 
 
 def test_the_density_integrates_to_one():
@@ -180,14 +180,12 @@ def test_a_respaced_schedule_asks_the_denoiser_about_the_times_of_its_parent():
 
 def test_no_signal_at_the_end_is_served_by_v_and_x0_and_refused_for_eps_and_score():
     mixture = plane_mixture()
-    # levels so far apart that alpha_bar falls below the least float64, while every beta is still below 1
-    far = [10.0**power for power in range(4, 180, 7)]
-    schedule = Schedule.from_noise_levels([*torch.linspace(0.02, 1.5, 60).tan().tolist(), *far])
+    schedule = Schedule.cosine(100).with_zero_terminal_snr()
     assert float(schedule.alpha_bar[-1]) == 0.0
     x = mixture.sample(10, generator=make_generator(11))
     for prediction in ("v", "x0"):
         found = ode_log_prob(mixture.denoiser(schedule, prediction), schedule, x)
-        assert float((found - mixture.log_prob(x)).abs().max()) < 2e-2
+        assert float((found - mixture.log_prob(x)).abs().max()) < 3e-3
     for prediction in ("eps", "score"):
         with pytest.raises(ValueError, match=rf"alpha_bar_T.*{prediction}.*got"):
             ode_log_prob(mixture.denoiser(schedule, prediction), schedule, x)
