@@ -63,7 +63,9 @@ def test_the_forward_figure_knows_alpha_bar_and_draws_the_density(page, position
     schedule = Schedule.linear(1000)
     said = label(page, forward_process(MIXTURE, schedule), t=position)
     assert said.startswith(f"t = {t}, ")
-    assert float(said.split("= ")[-1]) == pytest.approx(float(schedule.alpha_bar[t]), rel=0.03)
+    alpha_bar, kl = map(float, re.search(r"ᾱ = (\S+), .*= (\S+) nats", said).groups())
+    assert alpha_bar == pytest.approx(float(schedule.alpha_bar[t]), rel=0.03)
+    assert kl == pytest.approx(MIXTURE.kl_to_standard_normal(float(schedule.alpha_bar[t])), rel=0.06)
     drawn = [tuple(map(float, pair.split(","))) for pair in page.locator("polyline").first.get_attribute("points").split()]
     x = torch.linspace(-4, 4, len(drawn)).double()[:, None]
     density = MIXTURE.diffused(float(schedule.alpha_bar[t])).log_prob(x).exp()

@@ -31,7 +31,7 @@ def _numbers(mixture: GaussianMixture) -> dict[str, list[float]]:
 
 
 def forward_process(mixture: GaussianMixture, schedule: Schedule, *, positions: int = 51) -> ExactFigure:
-    """Return the density and the score of x_t, with t on the slider.
+    """Return the density and the score of x_t, and KL(q_t || N(0, 1)) in nats, with t on the slider.
 
     Args:
         mixture: the data law, one-dimensional.
@@ -48,6 +48,7 @@ def forward_process(mixture: GaussianMixture, schedule: Schedule, *, positions: 
     density = mixture.log_prob(x).exp()
     data = numbers | {
         "alpha_bar": {t: float(schedule.alpha_bar[t]) for t in times},
+        "kl": {t: mixture.kl_to_standard_normal(float(schedule.alpha_bar[t])) for t in times},
         "highest": math.ceil(10 * float(density.max())) / 10,
         "colours": _COLOURS,
     }

@@ -24,7 +24,7 @@ function draw(data, { method, N }) {
   const rough = data.starts.map((x) => walk(x, N, heun));
   const errors = rough.map((path, i) => path.at(-1)[1] - data.ends[i]);
   const error = Math.sqrt(errors.reduce((sum, e) => sum + e * e, 0) / errors.length);
-  const view = panel({ left: 52, top: 10, width: 570, height: 290, x: [0, 1], y: [-3, 3] });
+  const view = panel({ left: 62, top: 10, width: 560, height: 290, x: [0, 1], y: [-3, 3] });
   const picture =
     data.paths.map((path) => view.line(path, data.colours.noise, 'stroke-opacity="0.6"')).join("") +
     rough.map((path) => view.line(path, data.colours.model) + view.dots(path, data.colours.model, 2.2)).join("") +

@@ -5,8 +5,8 @@ function draw(data, { t }) {
   const rest = noisy({ weights: [1], means: [0], variances: [1] }, 0);
   const xs = range(161, -4, 4);
   const heights = xs.map((x) => [x, law.density(x)]);
-  const upper = panel({ left: 52, top: 10, width: 570, height: 190, x: [-4, 4], y: [0, data.highest] });
-  const lower = panel({ left: 52, top: 270, width: 570, height: 110, x: [-4, 4], y: [-8, 8] });
+  const upper = panel({ left: 62, top: 10, width: 560, height: 190, x: [-4, 4], y: [0, data.highest] });
+  const lower = panel({ left: 62, top: 270, width: 560, height: 110, x: [-4, 4], y: [-8, 8] });
   const picture =
     upper.area(heights, data.colours.noise) +
     upper.line(heights, data.colours.exact) +
@@ -17,7 +17,7 @@ function draw(data, { t }) {
     lower.axes({ xticks: ticks([-4, -2, 0, 2, 4]), yticks: ticks([-8, 0, 8]), xlabel: "x", ylabel: "score" });
   let modes = 0;
   for (let i = 1; i + 1 < heights.length; i++) modes += heights[i][1] > heights[i - 1][1] && heights[i][1] >= heights[i + 1][1];
-  const label = `t = ${t}, ᾱ = ${short(alphaBar)}`;
+  const label = `t = ${t}, ᾱ = ${short(alphaBar)}, KL to N(0, 1) = ${short(data.kl[t], 2)} nats`;
   const alt =
     `At ${label}: the density has ${modes} peak${modes === 1 ? "" : "s"}, the highest ` +
     `${short(Math.max(...heights.map((h) => h[1])), 2)}; the standard normal density is dashed. Below, the score crosses ` +

@@ -4,17 +4,19 @@ function panel({ left, top, width, height, x, y }) {
   const X = (v) => left + ((v - x[0]) / (x[1] - x[0])) * width;
   const Y = (v) => top + height - ((v - y[0]) / (y[1] - y[0])) * height;
   const at = (v) => v.toFixed(1);
-  const clamp = (v) => Math.min(Math.max(v, y[0]), y[1]);
-  const place = ([u, v]) => `${at(X(u))},${at(Y(clamp(v)))}`;
+  const place = ([u, v]) => `${at(X(u))},${at(Y(v))}`;
+  // An inner SVG cuts off what leaves the panel.
+  const cut = (drawing) =>
+    `<svg x="${left}" y="${top}" width="${width}" height="${height}" viewBox="${left} ${top} ${width} ${height}">${drawing}</svg>`;
   return {
     line: (points, colour, extra = "") =>
-      `<polyline fill="none" stroke="${colour}" stroke-width="2" ${extra} points="${points.map(place).join(" ")}"/>`,
+      cut(`<polyline fill="none" stroke="${colour}" stroke-width="2" ${extra} points="${points.map(place).join(" ")}"/>`),
     area: (points, colour) =>
       `<polygon fill="${colour}" fill-opacity="0.25" points="${[[points[0][0], y[0]], ...points, [points.at(-1)[0], y[0]]]
         .map(place)
         .join(" ")}"/>`,
     dots: (points, colour, radius) =>
-      points.map(([u, v]) => `<circle cx="${at(X(u))}" cy="${at(Y(clamp(v)))}" r="${radius}" fill="${colour}"/>`).join(""),
+      points.map(([u, v]) => `<circle cx="${at(X(u))}" cy="${at(Y(v))}" r="${radius}" fill="${colour}"/>`).join(""),
     text: (u, v, words, colour = "currentColor", anchor = "start") =>
       `<text x="${at(X(u))}" y="${at(Y(v))}" fill="${colour}" text-anchor="${anchor}">${words}</text>`,
     axes: ({ xticks, yticks, xlabel, ylabel }) => {
@@ -31,7 +33,7 @@ function panel({ left, top, width, height, x, y }) {
       const middle = top + height / 2;
       const titles =
         `<text x="${left + width / 2}" y="${base + 40}" fill="currentColor" text-anchor="middle">${xlabel}</text>` +
-        `<text transform="translate(14 ${middle}) rotate(-90)" fill="currentColor" text-anchor="middle">${ylabel}</text>`;
+        `<text transform="translate(15 ${middle}) rotate(-90)" fill="currentColor" text-anchor="middle">${ylabel}</text>`;
       return frame + below + beside + titles;
     },
   };

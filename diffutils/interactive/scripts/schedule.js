@@ -16,7 +16,7 @@ function draw(data, { schedule: curve, T, "last beta": end }) {
   }
   const left = Math.exp(log);
   const nats = -0.5 * Math.log1p(-left);
-  const view = panel({ left: 52, top: 10, width: 570, height: 260, x: [0, 1], y: [0, 1] });
+  const view = panel({ left: 62, top: 10, width: 560, height: 260, x: [0, 1], y: [0, 1] });
   const picture =
     view.area(points, data.colours.noise) +
     view.line(points, data.colours.data) +
