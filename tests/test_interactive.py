@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from chromium import chromium
+
 from diffutils.interactive import slider
 
 
@@ -74,6 +76,7 @@ def test_a_built_page_stores_no_widget(reds, monkeypatch):
     [
         ({"values": [1]}, "values must be a sequence of at least two positions"),
         ({"start": 3}, r"start must be a position in 0\.\.2"),
+        ({"seconds": 0.1}, "seconds must be"),
         ({"alt": lambda value: "red"}, "alt must be a description of at least 30 characters"),
     ],
 )
@@ -83,3 +86,50 @@ def test_bad_input_is_refused_before_anything_is_drawn(arguments, message):
 
     with pytest.raises(ValueError, match=message):
         slider(never, **{"values": [0, 5, 10], "name": "r", "alt": alt, **arguments})
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as launched:
+        yield launched
+
+
+def loop():
+    return slider(draw, [0, 5, 10], name="r", alt=alt, label=lambda value: f"r = {value}", seconds=0.2)
+
+
+def test_a_loop_has_a_player_where_a_kernel_runs():
+    bar, _ = loop().widget().children
+    choice, _, player = bar.children
+    assert isinstance(player, ipywidgets.Play) and player.interval == 200
+    player.value = 2
+    assert choice.index == 2
+
+
+def test_a_loop_plays_in_the_page_until_the_reader_takes_over(browser):
+    page = browser.new_page()
+    page.set_content(loop().to_html())
+    label, button, bar = page.locator("output"), page.locator("button"), page.locator("input")
+    for text in ("r = 5", "r = 10", "r = 0"):
+        page.wait_for_function("text => document.querySelector('output').textContent === text", arg=text, timeout=5000)
+    button.click()
+    assert button.inner_text() == "Play"
+    held = label.inner_text()
+    page.wait_for_timeout(700)
+    assert label.inner_text() == held
+    button.click()
+    page.wait_for_function("text => document.querySelector('output').textContent !== text", arg=held, timeout=5000)
+    bar.press("End")
+    page.wait_for_timeout(700)
+    assert (label.inner_text(), button.inner_text()) == ("r = 10", "Play")
+    page.close()
+
+
+def test_a_loop_waits_for_a_reader_who_wants_less_motion(browser):
+    page = browser.new_context(reduced_motion="reduce").new_page()
+    page.set_content(loop().to_html())
+    page.wait_for_timeout(700)
+    assert page.locator("output").inner_text() == "r = 0"
+    page.locator("button").click()
+    page.wait_for_function("document.querySelector('output').textContent !== 'r = 0'", timeout=5000)
+    page.context.close()

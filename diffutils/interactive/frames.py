@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from diffutils.validation import require
+from diffutils.validation import check_float, require
 
 _DPI = 100
 
@@ -44,8 +44,10 @@ class Frame:
 class Slider:
     """Frames and the slider that moves through them; made by ``slider``."""
 
-    def __init__(self, name: str, frames: Sequence[Frame], start: int, width: int) -> None:
-        self.name, self.frames, self.start, self.width = name, tuple(frames), start, width
+    def __init__(
+        self, name: str, frames: Sequence[Frame], start: int, width: int, seconds: float | None = None
+    ) -> None:
+        self.name, self.frames, self.start, self.width, self.seconds = name, tuple(frames), start, width, seconds
 
     def widget(self) -> ipywidgets.Widget:
         """Return the live slider for a running kernel."""
@@ -64,7 +66,15 @@ class Slider:
             picture.value = self._image(change["new"])
 
         choice.observe(move, names="value")
-        return ipywidgets.VBox([ipywidgets.HBox([choice, label]), picture])
+        return ipywidgets.VBox([ipywidgets.HBox([choice, label, *self._player(choice)]), picture])
+
+    def _player(self, choice: ipywidgets.SelectionSlider) -> list[ipywidgets.Widget]:
+        if self.seconds is None:
+            return []
+        milliseconds = round(1000 * self.seconds)
+        player = ipywidgets.Play(value=self.start, max=len(self.frames) - 1, interval=milliseconds, repeat=True)
+        ipywidgets.link((player, "value"), (choice, "index"))
+        return [player]
 
     def _image(self, index: int) -> str:
         frame = self.frames[index]
@@ -74,14 +84,15 @@ class Slider:
         """Return the slider as HTML that needs no kernel and nothing from elsewhere."""
         key = "slider-" + uuid.uuid5(uuid.NAMESPACE_OID, self.name + "".join(f.label + f.alt for f in self.frames)).hex[:12]
         first = self.frames[self.start]
+        button = "" if self.seconds is None else ' <button type="button">Play</button>'
         frames = json.dumps([[f.label, f.alt, f.address] for f in self.frames]).replace("</", "<\\/")
         return (
             f'<figure class="slider" id="{key}" style="margin:0">{self._image(self.start)}'
             f'<div class="slider-bar" hidden><label>{html.escape(self.name)} '
             f'<input type="range" min="0" max="{len(self.frames) - 1}" value="{self.start}" '
             f'style="width: min(50vw, 24em); vertical-align: middle" '
-            f'aria-valuetext="{html.escape(first.label)}"></label> <output>{html.escape(first.label)}</output></div>'
-            f"<script>{_SCRIPT % (json.dumps(key), frames)}</script></figure>"
+            f'aria-valuetext="{html.escape(first.label)}"></label> <output>{html.escape(first.label)}</output>{button}</div>'
+            f"<script>{_SCRIPT % (json.dumps(key), frames, json.dumps(self.seconds))}</script></figure>"
         )
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
@@ -93,19 +104,34 @@ class Slider:
         return {**bundle, "text/html": self.to_html(), "text/plain": text}
 
 
+# A loop plays by itself while it is in sight, unless the reader's system asks for less motion. Whoever moves the slider
+# or presses the button has taken over.
 _SCRIPT = """(() => {
   const figure = document.getElementById(%s);
   const frames = %s;
+  const seconds = %s;
   const [image, bar] = [figure.querySelector("img"), figure.querySelector(".slider-bar")];
   const [input, output] = [bar.querySelector("input"), bar.querySelector("output")];
   bar.hidden = false;
-  input.addEventListener("input", () => {
+  const show = () => {
     const [label, alt, address] = frames[input.value];
     image.src = address;
     image.alt = alt;
     output.textContent = label;
     input.setAttribute("aria-valuetext", label);
-  });
+  };
+  const button = bar.querySelector("button");
+  let timer = null;
+  const play = (on) => {
+    clearInterval(timer);
+    timer = on ? setInterval(() => { input.value = (Number(input.value) + 1) %% frames.length; show(); }, 1000 * seconds) : null;
+    button.textContent = on ? "Pause" : "Play";
+  };
+  input.addEventListener("input", () => { if (button) { sight.disconnect(); play(false); } show(); });
+  if (!button) return;
+  const sight = new IntersectionObserver((entries) => play(entries.at(-1).isIntersecting), { threshold: 0.5 });
+  button.addEventListener("click", () => { sight.disconnect(); play(timer === null); });
+  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) sight.observe(image);
 })();"""
 
 
@@ -117,6 +143,7 @@ def slider(
     alt: Callable[[Any], str],
     label: Callable[[Any], str] = str,
     start: int = 0,
+    seconds: float | None = None,
 ) -> Slider:
     """Draw one figure for each value and return the slider that moves through them.
 
@@ -127,13 +154,18 @@ def slider(
         alt: value -> what the figure at this value shows, in at least 30 characters.
         label: value -> the text beside the slider.
         start: the position shown first.
+        seconds: how long each picture is shown when the slider plays as a loop, which it then does by itself while it
+            is in sight; at least 0.2, so that nothing flickers. None is a slider that only the reader moves.
 
     Raises:
-        ValueError: if there are fewer than two values, an alt text is too short, or ``start`` is no position.
+        ValueError: if there are fewer than two values, an alt text is too short, ``start`` is no position, or
+            ``seconds`` is too short.
     """
     values = list(values)
     require(len(values) >= 2, "values", values, "a sequence of at least two positions")
     require(start in range(len(values)), "start", start, f"a position in 0..{len(values) - 1}")
+    if seconds is not None:
+        seconds = check_float("seconds", seconds, 0.2, inclusive=True)
     texts = [alt(value) for value in values]
     for text in texts:
         require(len(text) >= 30, "alt", text, "a description of at least 30 characters")
@@ -142,7 +174,7 @@ def slider(
         fig = draw(value)
         width = round(fig.get_figwidth() * _DPI)
         frames.append(Frame(label(value), text, _webp(fig)))
-    return Slider(name, frames, start, width)
+    return Slider(name, frames, start, width, seconds)
 
 
 def _webp(fig: Figure) -> bytes:
