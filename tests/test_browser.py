@@ -107,6 +107,8 @@ def test_every_slider_of_a_page_moves(browser, site, name):
             slider, picture, label = figure.locator("input"), figure.locator("img"), figure.locator("output")
             seen = []
             slider.focus()
+            for key in ("End", "Home"):  # a loop stops as soon as its reader moves it
+                slider.press(key)
             for key in ("Home", "ArrowRight", "End"):
                 slider.press(key)
                 seen.append((label.inner_text(), picture.get_attribute("alt"), picture.get_attribute("src")))
