@@ -47,7 +47,9 @@ class DDIM(Sampler):
         x0_hat = self.guess(x_t, t)
         if s == 0:
             return x0_hat
-        sigma2 = self.eta**2 * self.schedule.transition(t, s).beta_tilde
-        keep = math.sqrt(float(self.schedule.sigma2[s]) - sigma2)
+        jump, before = self.schedule.transition(t, s), float(self.schedule.sigma2[s])
+        sigma2 = self.eta**2 * jump.beta_tilde
+        # sigma2_s - sigma^2 as a product: the difference of two nearly equal numbers may round to less than 0.
+        keep = math.sqrt(before * (1 - self.eta**2 * (1 - jump.sqrt_alpha * jump.posterior_xt)))
         x_s = float(self.schedule.sqrt_alpha_bar[s]) * x0_hat + keep * self.noise(x_t, x0_hat, t)
         return x_s if sigma2 == 0 else x_s + math.sqrt(sigma2) * draw_noise(x_t, generator=generator)
