@@ -108,8 +108,7 @@ exhibits: dict[str, Exhibit] = {
     ),
     "eta": _exhibit(
         1, "eta for its square, in one of two places", "samplers.ddim.DDIM._step",
-        "float(self.schedule.sigma2[s]) - sigma2)",
-        "float(self.schedule.sigma2[s]) - self.eta * self.schedule.transition(t, s).beta_tilde)",
+        "(1 - self.eta**2 * (1 -", "(1 - self.eta * (1 -",
         statistics.marginal_of_ddim, 5.0, 5.0, "inbarhub/DDPM_inversion/issues/12",
     ),
     "uniform": _exhibit(
@@ -145,8 +144,13 @@ exhibits: dict[str, Exhibit] = {
     ),
     "stale-noise": _exhibit(
         4, "x_0 clipped, the noise left as it was", "samplers.ddim.DDIM._step",
-        "keep * self.noise(x_t, x0_hat, t)",
-        "keep * self.noise(x_t, Sampler(self.denoiser, self.schedule).guess(x_t, t), t)",
+        """\
+        x_s = float(self.schedule.sqrt_alpha_bar[s]) * x0_hat + keep * self.noise(x_t, x0_hat, t)
+""",
+        """\
+        unclipped = Sampler(self.denoiser, self.schedule).guess(x_t, t)
+        x_s = float(self.schedule.sqrt_alpha_bar[s]) * x0_hat + keep * self.noise(x_t, unclipped, t)
+""",
         statistics.parts_of_a_step, 1e-9, 1e6, "lucidrains/denoising-diffusion-pytorch/pull/84",
     ),
     "last-noise": _exhibit(

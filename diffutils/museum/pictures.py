@@ -21,7 +21,7 @@ from diffutils.validation import check_choice
 _SAMPLERS: dict[str, Callable[[Oracle, Schedule], Sampler]] = {
     "padding": lambda oracle, schedule: Ancestral(oracle, schedule),
     "step-number": lambda oracle, schedule: DDIM(oracle, schedule.respaced(30)),
-    "second-slope": lambda oracle, schedule: Heun(oracle, schedule.respaced(15)),
+    "second-slope": lambda oracle, schedule: Heun(oracle, schedule.respaced(30)),
     "lost-bar": lambda oracle, schedule: Ancestral(oracle, schedule),
     "skipped-betas": lambda oracle, schedule: Ancestral(oracle, schedule.respaced(30)),
     "eta": lambda oracle, schedule: DDIM(oracle, schedule.respaced(30), eta=0.5),
