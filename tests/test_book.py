@@ -45,6 +45,17 @@ def test_the_table_of_contents_holds_every_page():
     assert sorted(listed) == sorted(path.relative_to(ROOT).with_suffix("").as_posix() for path in PAGES)
 
 
+@chapter
+def test_the_front_page_says_what_the_chapter_says_it_takes(path):
+    link = rf"\* - \[{number_of(path)}\. [^\]]+\]\(chapters/{path.stem}\.md\)"
+    row = re.search(link + r"\n  - (\d+)\n  - (.+)\n  - (.+)", (ROOT / "index.md").read_text())
+    assert row, "no row in the table of chapters"
+    top = prose(path).partition("\n## ")[0]
+    named = re.findall(r"\]\((\d\d)_\w+\.md\)", top[top.index("**You need**") : top.index("**Time:**")])
+    assert re.search(r"\*\*Time:\*\* about (\d+) minutes to read", top)[1] == row[1]
+    assert row[2] == "none" or set(map(int, row[2].split(", "))) <= set(map(int, named))
+
+
 @notebook
 def test_each_chapter_and_its_pair_are_in_step(path):
     assert notebooks.differences(path) == []
