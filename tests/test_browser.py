@@ -11,76 +11,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from chromium import chromium, unavailable
+from pages import PAGES, Visit, address_of
 
-ROOT = Path(__file__).resolve().parent.parent
-SITE = ROOT / "_build" / "html"
-SOURCES = ("chapters/*.md", "pages/**/*", "diffutils/**/*.py", "diffutils/**/*.js", "tools/*.py", "index.md", "_config.yml", "_toc.yml")
 WIDTHS = (360, 768, 1280)
-ROOMS = [path for room in ("chapters", "pages") for path in (ROOT / room).glob("*.md")]
-PAGES = ["index", *sorted(f"{path.parent.name}/{path.stem}" for path in ROOMS)]
 each_page = pytest.mark.parametrize("name", PAGES)
-
-
-@pytest.fixture(scope="module")
-def site() -> Path:
-    """The folder of the built book, no older than what it is made of."""
-    built = SITE / "index.html"
-    if not built.exists():
-        unavailable("the book is not built: `make book` builds it")
-    # Sphinx leaves pages alone whose sources have not changed; its inventory is written by every build.
-    when = (SITE / "objects.inv").stat().st_mtime
-    newer = [path for pattern in SOURCES for path in ROOT.glob(pattern) if path.is_file() and path.stat().st_mtime > when]
-    newer = [path for path in newer if "__pycache__" not in path.parts and path.suffix != ".ipynb"]
-    if newer:
-        unavailable(f"the built book is older than {newer[0].relative_to(ROOT)}: `make book` builds it again")
-    return SITE
-
-
-@pytest.fixture(scope="module")
-def browser(site):
-    """A headless Chromium without a network."""
-    with chromium() as launched:
-        yield launched
-
-
-class Visit:
-    """A page in a tab of its own, and all that went wrong while it was open."""
-
-    def __init__(self, browser, address: str, mode: str = "light", width: int = 1280) -> None:
-        self.problems: list[str] = []
-        self.context = browser.new_context(viewport={"width": width, "height": 900})
-        self.context.add_init_script(f"localStorage.setItem('mode', '{mode}'); localStorage.setItem('theme', '{mode}')")
-        self.page = self.context.new_page()
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.problems.append(f"failed: {request.url}"))
-        self.page.on("request", self._only_from_disk)
-        self.page.on("console", self._no_errors)
-        self.page.goto(address)
-        self.page.wait_for_load_state("load")
-
-    def _only_from_disk(self, request) -> None:
-        if not request.url.startswith(("file:", "data:", "blob:")):
-            self.problems.append(f"from elsewhere: {request.url}")
-
-    def _no_errors(self, message) -> None:
-        if message.type == "error":
-            self.problems.append(message.text)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.context.close()
-
-    def wait_for_mathematics(self) -> None:
-        """Wait until MathJax has set every formula."""
-        self.page.wait_for_function("window.MathJax?.startup?.promise !== undefined", timeout=30_000)
-        self.page.evaluate("MathJax.startup.promise.then(() => null)")
-
-
-def address_of(site: Path, name: str) -> str:
-    return (site / f"{name}.html").as_uri()
 
 
 @each_page

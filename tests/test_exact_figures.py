@@ -5,8 +5,6 @@ import re
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from chromium import chromium
-
 from diffutils.distributions import GaussianMixture
 from diffutils.interactive import exact, forward_process, probability_flow, quantile_path, schedule_shape
 from diffutils.samplers import Euler, Heun
@@ -43,10 +41,9 @@ def test_a_quantile_path_starts_where_it_is_and_keeps_order():
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(browser):
     """A tab of a browser."""
-    with chromium() as browser:
-        yield browser.new_page()
+    return browser.new_page()
 
 
 def label(page, figure, **positions: int) -> str:

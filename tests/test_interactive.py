@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from chromium import chromium
-
 from diffutils.interactive import slider
 
 
@@ -86,12 +84,6 @@ def test_bad_input_is_refused_before_anything_is_drawn(arguments, message):
 
     with pytest.raises(ValueError, match=message):
         slider(never, **{"values": [0, 5, 10], "name": "r", "alt": alt, **arguments})
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as launched:
-        yield launched
 
 
 def loop():
