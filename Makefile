@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export TQDM_DISABLE ?= 1
 JOBS ?= auto
 
-.PHONY: book test test-gpu notebooks seeds clean help
+.PHONY: book test test-gpu notebooks seeds coverage clean help
 
 help:
 	@echo "make book       build the book into _build/html"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-gpu   run every chapter with a CUDA device required"
 	@echo "make notebooks  execute the chapters and write their .ipynb pairs"
 	@echo "make seeds      run every chapter with ten other seeds"
+	@echo "make coverage   run the unit tests and show which lines of diffutils they miss"
 	@echo "make clean      remove what the build made (keeps $(VENV))"
 
 $(INSTALLED): requirements.txt pyproject.toml
@@ -40,6 +41,11 @@ notebooks: $(INSTALLED)
 
 seeds: $(INSTALLED)
 	$(BIN)/python tools/seeds.py
+
+# Tests of pages and of chapters' texts run no line of diffutils that matters here.
+coverage: $(INSTALLED)
+	mkdir -p _build
+	$(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile $(patsubst %,--ignore tests/test_%.py,accessibility book browser links) --cov --cov-report term-missing --cov-fail-under 95
 
 clean:
 	rm -rf _build
