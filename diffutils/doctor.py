@@ -164,7 +164,8 @@ class Diagnosis:
         beta, at = self.largest_beta
         word = "" if self.exact else "at least "
         dead = "never" if self.dead_from is None else f"from t = {self.dead_from}"
-        notice = f"no test with fewer than {_short(self.unnoticed_below)} samples notices"
+        few = math.isfinite(self.unnoticed_below)
+        notice = f"no test with fewer than {_short(self.unnoticed_below)} samples notices" if few else "no test notices"
         lines = [
             f"{self.schedule.name}, T = {self.schedule.T}",
             f"  alpha_bar_T {self.alpha_bar_T:.3g}, terminal SNR {self.snr_T:.3g}, L_T {self.L_T:.3g} nats",
@@ -295,6 +296,4 @@ def _idle(information: Tensor, share: float) -> float:
 
 
 def _short(count: float) -> str:
-    if math.isinf(count):
-        return "any number of"
     return f"{count:.0f}" if count < 1e6 else f"{count:.1e}"
