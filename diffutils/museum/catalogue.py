@@ -55,7 +55,17 @@ class Exhibit:
             return Measurement(right, self.statistic(seed))
 
 
-def _exhibit(room: int, name: str, target: str, before: str, after: str, statistic, bound, factor, source) -> Exhibit:
+def _exhibit(
+    room: int,
+    name: str,
+    target: str,
+    before: str,
+    after: str,
+    statistic: Callable[[int], float],
+    bound: float,
+    factor: float,
+    source: str,
+) -> Exhibit:
     fault = Fault(name, f"diffutils.{target}", before, after)
     return Exhibit(ROOMS[room], fault, statistic, bound, factor, f"https://github.com/{source}")
 
