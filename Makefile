@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export TQDM_DISABLE ?= 1
 JOBS ?= auto
 
-.PHONY: book test test-gpu notebooks seeds coverage clean help
+.PHONY: book test test-gpu notebooks seeds coverage mutants mutants-chapters clean help
 
 help:
 	@echo "make book       build the book into _build/html"
@@ -17,6 +17,8 @@ help:
 	@echo "make notebooks  execute the chapters and write their .ipynb pairs"
 	@echo "make seeds      run every chapter with ten other seeds"
 	@echo "make coverage   run the unit tests and show which lines of diffutils they miss"
+	@echo "make mutants    plant small bugs in diffutils, one by one: the unit tests must fail each time"
+	@echo "make mutants-chapters  the same, to see which of them the chapters notice"
 	@echo "make clean      remove what the build made (keeps $(VENV))"
 
 $(INSTALLED): requirements.txt pyproject.toml
@@ -46,6 +48,12 @@ seeds: $(INSTALLED)
 coverage: $(INSTALLED)
 	mkdir -p _build
 	$(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile $(patsubst %,--ignore tests/test_%.py,accessibility book browser links) --cov --cov-report term-missing --cov-fail-under 95
+
+mutants: $(INSTALLED)
+	PYTHONPATH=tools $(BIN)/python -m mutants
+
+mutants-chapters: $(INSTALLED)
+	PYTHONPATH=tools nice -n 15 $(BIN)/python -m mutants chapters
 
 clean:
 	rm -rf _build
