@@ -84,7 +84,8 @@ def schedules_with_signal() -> st.SearchStrategy[Schedule]:
     lists = st.lists(any_beta(), min_size=1, max_size=12).map(Schedule)
     products = from_running_products()
     # below 1e-300 a float64 loses digits, and a root of it half as many
-    return _respaced(st.one_of(lists, named_schedules(), ladders(), products).filter(lambda s: s.alpha_bar[-1] > 1e-300))
+    every = st.one_of(lists, named_schedules(), ladders(), products)
+    return _respaced(every.filter(lambda schedule: float(schedule.alpha_bar[-1]) > 1e-300))
 
 
 def schedules() -> st.SearchStrategy[Schedule]:

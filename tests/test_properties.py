@@ -1,6 +1,6 @@
 """Properties of the forward process that hold for every schedule, time, shape and dtype, looked for by hypothesis.
 
-Laws are compared by composing their affine maps exactly, never by sampling: a Gaussian chain is a factor and a variance.
+Laws are compared by composing their affine maps, never by sampling: a Gaussian chain is a factor and a variance.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def test_tables_of_any_schedule_are_the_formulas(schedule):
         assert_close(root**2, square, rtol=near, atol=1e-300)
     finite = [schedule.beta_tilde, schedule.posterior_x0, schedule.posterior_xt, schedule.noise_levels[:-1]]
     assert all(bool(torch.isfinite(table).all()) for table in finite)
-    assert float(schedule.beta_tilde[1]) == float(schedule.posterior_xt[1]) == 0 and float(schedule.posterior_x0[1]) == 1
+    first = [float(table[1]) for table in (schedule.beta_tilde, schedule.posterior_xt, schedule.posterior_x0)]
+    assert first == [0, 0, 1]
     # beta_tilde_t is beta_t times (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t) < 1, and is known to be left of x_{t-1}
     assert bool((schedule.beta_tilde <= beta * (1 + near)).all())
     assert bool((schedule.beta_tilde[1:] <= sigma2[:-1] * (1 + near)).all())
@@ -93,6 +94,13 @@ def test_jumps_compose(schedule, data):
         assert relative(whole.beta, float(schedule.sigma2[t])) <= near
 
 
+@pytest.mark.xfail(strict=True, reason="alpha_bar_t - alpha_bar_T is rounded away where alpha_bar is nearly 0 before T")
+def test_stretching_a_schedule_that_ends_early_leaves_no_nan():
+    # At t = 8 the stretched sqrt(alpha_bar) is a_1 (a_8 - a_9) / (a_1 - a_9) = 1e-40, of which 1 - fall / fall_T is 0.
+    schedule = Schedule.constant(9, 1 - 1e-10).with_zero_terminal_snr()
+    assert not bool(schedule.beta.isnan().any())
+
+
 # -- laws -----------------------------------------------------------------------------------------------------------
 
 
@@ -116,7 +124,7 @@ def log_normal(x: float, mean: float, variance: float) -> float:
 @examples(150)
 @given(schedules(), st.floats(-3, 3), st.floats(-4, 4), st.floats(-4, 4), st.data())
 def test_posterior_times_marginal_is_the_joint(schedule, x0, first_noise, second_noise, data):
-    # log q(x_{t-1} | x_t, x_0) + log q(x_t | x_0) = log q(x_t | x_{t-1}) + log q(x_{t-1} | x_0), at points a chain visits
+    # log q(x_{t-1} | x_t, x_0) + log q(x_t | x_0) = log q(x_t | x_{t-1}) + log q(x_{t-1} | x_0), where a chain goes
     assume(schedule.T >= 2)
     t = data.draw(st.integers(2, schedule.T))
     start = torch.tensor([x0], dtype=torch.float64)
@@ -190,22 +198,22 @@ def test_one_time_for_all_is_the_same_time_for_each(schedule, shape, dtype, seed
 
 # -- input ----------------------------------------------------------------------------------------------------------
 
-NOT_A_VARIANCE = st.one_of(
-    st.floats(max_value=0.0), st.floats(min_value=1.0, exclude_min=True), st.sampled_from([math.nan, math.inf, -math.inf])
-)
+ABOVE_ONE = st.floats(min_value=1.0, exclude_min=True)
+NOT_A_VARIANCE = st.one_of(st.floats(max_value=0.0), ABOVE_ONE, st.sampled_from([math.nan, math.inf, -math.inf]))
+SOME_VARIANCES = st.lists(st.floats(0.01, 0.99), max_size=8)
 
 
 @examples(100)
-@given(st.lists(st.floats(0.01, 0.99), max_size=8), st.lists(st.floats(0.01, 0.99), max_size=8), NOT_A_VARIANCE)
+@given(SOME_VARIANCES, SOME_VARIANCES, NOT_A_VARIANCE)
 def test_a_beta_outside_its_range_is_named_by_its_place(before, after, bad):
     with pytest.raises(ValueError, match=rf"^beta\[{len(before)}\] \(t = {len(before) + 1}\) must be in \(0, 1\)"):
         Schedule([*before, bad, *after])
 
 
 @examples(60)
-@given(st.lists(st.floats(0.01, 0.99), max_size=8), st.lists(st.floats(0.01, 0.99), min_size=1, max_size=8))
+@given(SOME_VARIANCES, st.lists(st.floats(0.01, 0.99) | st.just(1.0), min_size=1, max_size=8))
 def test_pure_noise_before_the_end_is_refused(before, after):
-    with pytest.raises(ValueError, match=rf"^beta\[{len(before)}\]"):
+    with pytest.raises(ValueError, match=rf"^beta\[{len(before)}\] .*; only the last may be 1"):
         Schedule([*before, 1.0, *after])
 
 
@@ -273,6 +281,6 @@ def test_a_time_outside_the_schedule_is_refused(schedule, data):
 @examples(60)
 @given(st.lists(st.floats(1e-9, 1 - 1e-9), min_size=1, max_size=12))
 def test_lists_tuples_tensors_and_arrays_are_one_schedule(betas):
-    forms = [betas, tuple(betas), torch.tensor(betas, dtype=torch.float64), torch.tensor(betas, dtype=torch.float64).numpy()]
-    tables = [Schedule(form).log_alpha_bar for form in forms]
+    tensor = torch.tensor(betas, dtype=torch.float64)
+    tables = [Schedule(form).log_alpha_bar for form in (betas, tuple(betas), tensor, tensor.numpy())]
     assert all(torch.equal(table, tables[0]) for table in tables)

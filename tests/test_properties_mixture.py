@@ -48,8 +48,8 @@ def test_noise_upon_noise_is_noise(mixture, first, second, seed):
     x = points(mixture, seed, first * second)
     assert_close(twice.log_prob(x), once.log_prob(x), rtol=1e-9, atol=1e-9)
     assert_close(once.mean, math.sqrt(first * second) * mixture.mean)
-    eye = torch.eye(mixture.dim, dtype=torch.float64)
-    assert_close(once.covariance, first * second * mixture.covariance + (1 - first * second) * eye, rtol=1e-9, atol=1e-9)
+    noise = (1 - first * second) * torch.eye(mixture.dim, dtype=torch.float64)
+    assert_close(once.covariance, first * second * mixture.covariance + noise, rtol=1e-9, atol=1e-9)
 
 
 @examples(50)

@@ -199,6 +199,23 @@ def test_counts_times_dtype_and_the_last_step(name, schedule, batch, data):
 
 
 @examples(60)
+@given(st.sampled_from(sorted(MAKERS)), gentle_schedules(), st.integers(0, 10**6), st.data())
+def test_a_step_does_not_remember_other_walks(name, schedule, seed, data):
+    # A sampler that has walked already steps from a new point, and walks again, as a new one does.
+    t = data.draw(st.integers(1, schedule.T))
+    x = normal((3, 2), seed)
+    denoiser = MIXTURE.denoiser(_parent(schedule), "x0")
+    used = MAKERS[name](denoiser, schedule)
+    walk = used.sample(x_T=x, generator=make_generator(seed))
+    for s in range(schedule.T, t, -1):
+        used.step(x, s, s - 1, generator=make_generator(seed))
+    fresh = MAKERS[name](denoiser, schedule)
+    first, again = (each.step(x, t, t - 1, generator=make_generator(1)) for each in (fresh, used))
+    assert torch.equal(again, first)
+    assert torch.equal(used.sample(x_T=x, generator=make_generator(seed)), walk)
+
+
+@examples(60)
 @given(st.sampled_from(sorted(MAKERS)), schedules(), st.data())
 def test_jumps_that_do_not_go_back_in_time_are_refused(name, schedule, data):
     assume(float(schedule.alpha_bar[-1]) > 0)
