@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 from diffutils.distributions import GaussianMixture
+from diffutils.doctor import diagnose
 from diffutils.interactive import exact, forward_process, probability_flow, quantile_path, schedule_shape
 from diffutils.samplers import Euler, Heun
 from diffutils.schedule import Schedule
@@ -92,17 +93,18 @@ def test_the_flow_figure_walks_as_the_samplers_do(page, method, sampler, steps):
         (0, 7, 2, Schedule.linear(500, 1e-4, 0.02)),
         (0, 0, 7, Schedule.linear(10, 1e-4, 0.4)),
         (1, 8, 4, Schedule.quadratic(1000, 1e-4, 0.05)),
+        (0, 3, 2, Schedule.linear(50, 1e-4, 0.02)),
         (2, 9, 0, Schedule.cosine(2000)),
         (2, 0, 0, Schedule.cosine(10)),
     ],
 )
 def test_the_schedule_figure_measures_what_is_left(page, kind, T, last, schedule):
     said = label(page, schedule_shape(), schedule=kind, T=T, last_beta=last)
-    left, nats = map(float, re.search(r"at T is (\S+), L at T is (\S+) nats", said).groups())
-    alpha_bar = float(schedule.alpha_bar[-1])
-    assert left == pytest.approx(alpha_bar, rel=0.06)
-    assert nats == pytest.approx(-0.5 * float(torch.log1p(-schedule.alpha_bar[-1])), rel=0.06)
-    assert ("not honest" in said) == (nats >= 0.01)
+    left, cost, verdict = re.search(r"at T is (\S+), the start costs (.+) nats: (.+)", said).groups()
+    report = diagnose(schedule)
+    assert float(left) == pytest.approx(report.alpha_bar_T, rel=0.06)
+    assert report.start < 1e-12 if "less" in cost else float(cost) == pytest.approx(report.start, rel=0.06)
+    assert verdict == ("honest" if report.honest else "not honest")
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_shows_a_still_without_scripts():

@@ -2,7 +2,7 @@
 
     forward_process(mixture, schedule)     a density and its score while noise comes in       home chapter: 2
     probability_flow(mixture)              paths from noise to data by few steps of a method  home chapter: 10
-    schedule_shape()                       a schedule, and what it leaves at its end           home chapter: 11
+    schedule_shape()                       a schedule, and the price of a start from N(0, 1)  home chapter: 11
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffutils import figures
 from diffutils.distributions import GaussianMixture
+from diffutils.doctor import reference_law
 from diffutils.interactive.exact import ExactFigure, exact
 from diffutils.schedule import Schedule
 from diffutils.validation import check_int, require
@@ -132,16 +133,21 @@ def probability_flow(mixture: GaussianMixture, *, steps: int = 40, points: int =
 
 
 def schedule_shape() -> ExactFigure:
-    """Return alpha_bar_t of a schedule with its kind, T and last beta on sliders, and what is left of x_0 at T."""
-    data = {"first": 1e-4, "honest": 0.01, "colours": _COLOURS}
+    """Return alpha_bar_t of a schedule with its kind, T and last beta on sliders, and the price of its start.
+
+    The data are ``doctor.reference_law()``, and a start is honest as ``doctor.Diagnosis`` says.
+    """
+    law = reference_law()
+    data = _numbers(law) | {"first": 1e-4, "honest": 1e-5, "colours": _COLOURS}
     controls = {
         "schedule": ["linear", "quadratic", "cosine"],
         "T": [10, 20, 40, 50, 100, 200, 300, 500, 1000, 2000],
         "last beta": [0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.4],
     }
-    schedule = Schedule.linear(1000)
+    start = {"T": 3, "last beta": 2}
+    schedule = Schedule.linear(50, 1e-4, 0.02)
     still, ax = plt.subplots(figsize=(_INCHES, 2.8))
     ax.plot(schedule.alpha_bar, color=figures.DATA)
-    ax.set(xlabel="t", ylabel=r"$\bar\alpha_t$")
-    alt = "The signal's share of the variance for the linear schedule with T = 1000: it falls from 1 to nearly 0."
-    return exact("schedule", data, controls, still=still, alt=alt, start={"T": 7, "last beta": 2})
+    ax.set(xlabel="t", ylabel=r"$\bar\alpha_t$", ylim=(0, 1.03))
+    alt = "The signal's share of the variance for the linear schedule with T = 50 and last beta 0.02: it falls from 1 to 0.6."
+    return exact("schedule", data, controls, still=still, alt=alt, start=start)
