@@ -17,6 +17,13 @@ def test_the_named_device_wins(monkeypatch):
     assert default_device() == torch.device("cpu")
 
 
+@pytest.mark.parametrize("cuda, mps, best", [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
+def test_the_best_device_there_is(monkeypatch, cuda, mps, best):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert default_device() == torch.device(best)
+
+
 @pytest.mark.parametrize("named", ["gpu", "cuda:99", "cpu:x"])
 def test_a_device_that_is_not_there_is_named_in_the_error(monkeypatch, named):
     monkeypatch.setenv("DIFFUTILS_DEVICE", named)

@@ -104,3 +104,23 @@ def test_the_four_families_are_all_named():
     names = [ax.texts[0].get_text() for ax in fig.axes]
     assert names == ["GAN", "VAE", "Flow", "Diffusion"]
     plt.close(fig)
+
+
+def test_the_style_reaches_the_figures_drawn_after_it():
+    with plt.rc_context():
+        plt.rcdefaults()
+        plain, _ = plt.subplots()
+        figures.use_style()
+        styled, ax = plt.subplots()
+        assert not ax.spines["top"].get_visible() and plain.axes[0].spines["top"].get_visible()
+        plt.close(plain), plt.close(styled)
+
+
+def test_a_scatter_keeps_its_limits_or_leaves_them():
+    fig, (near, free) = figures.panels(2)
+    points = torch.tensor([[0.0, 0.0], [9.0, -9.0]])
+    figures.scatter(near, points)
+    figures.scatter(free, points, limit=None)
+    assert near.get_xlim() == near.get_ylim() == (-2.5, 2.5)
+    assert free.get_xlim()[1] > 9 and free.get_ylim()[0] < -9
+    plt.close(fig)

@@ -250,3 +250,13 @@ def test_a_cpu_generator_serves_a_model_on_a_gpu(kind):
     expected = flow.sample(5, generator=make_generator(0))
     torch.testing.assert_close(flow.cuda().sample(5, generator=make_generator(0)).cpu(), expected, atol=1e-4, rtol=0)
     assert flow.log_prob(torch.zeros(3, 2).cuda()).is_cuda
+
+
+def test_the_couplings_of_a_realnvp_are_applied_from_the_datas_side():
+    flow, x = wild(SMALL["RealNVP"]()), points(5, 2)
+    z, log_det = x, torch.zeros(5, dtype=torch.float64)
+    for coupling in flow.couplings:
+        z, change = coupling(z)
+        log_det = log_det + change
+    expected = flow(x)
+    torch.testing.assert_close((z, log_det), expected)

@@ -250,3 +250,19 @@ def test_the_guess_of_x0_is_the_same_with_and_without_the_variance():
     schedule, x_t = Schedule.linear(25), TILTED.sample(4, generator=seeded())
     denoiser = TILTED.denoiser(schedule, "eps")
     assert torch.equal(predict_step(denoiser, schedule, x_t, 7)[0], predict_x0(denoiser, schedule, x_t, 7))
+
+
+@pytest.mark.parametrize("law", [GAUSSIAN, TILTED])
+def test_a_decoder_variance_of_your_own_is_the_same_with_learned_and_fixed_variances(law):
+    schedule, x = Schedule.linear(25), law.sample(20, generator=seeded())
+    oracle = law.denoiser(schedule, "x0")
+
+    def bound(variance, decoder_variance=None):
+        options = {"variance": variance, "decoder_variance": decoder_variance, "generator": seeded(1)}
+        return variational_bound(oracle, schedule, x, **options)
+
+    usual, own, fixed = bound("learned"), bound("learned", 0.3), bound("beta", 0.3)
+    torch.testing.assert_close(own.terms[0], fixed.terms[0])
+    assert torch.equal(own.terms[1:], usual.terms[1:]) and own.L_0 != usual.L_0
+    with pytest.raises(ValueError, match="^decoder_variance"):
+        bound("learned", 0.0)

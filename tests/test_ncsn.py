@@ -157,3 +157,10 @@ def test_a_seventh_of_the_recipe_for_points_learns_the_grid() -> None:
     samples = model.sample(3000, generator=make_generator(3))
     assert mode_coverage(samples, grid).found == 25
     assert over_floor(sliced_wasserstein, samples, grid, repeats=3) < 3
+
+
+def test_the_loss_waits_for_no_device() -> None:
+    # Tensors on the device "meta" have no values: whoever looks at one, as a GPU would have to be waited for, fails.
+    model = NCSN.for_points().to("meta")
+    loss = model.loss(torch.empty(4, 2, device="meta"))
+    assert loss.device.type == "meta" and loss.shape == ()

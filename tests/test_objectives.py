@@ -293,3 +293,14 @@ def test_bad_arguments_of_the_bound_are_named(arguments, named):
 def test_an_unknown_target_is_refused():
     with pytest.raises(ValueError, match="target"):
         l_simple(Recorder(), Schedule.linear(25), torch.zeros(2, 2), target="noise")
+
+
+@pytest.mark.parametrize("kind", ["eps", "x0", "v"])
+def test_the_simple_loss_waits_for_no_device(kind):
+    # Tensors on the device "meta" have no values: whoever looks at one, as a GPU would have to be waited for, fails.
+    def denoiser(x_t, t):
+        return x_t
+
+    denoiser.prediction = kind
+    loss = l_simple(denoiser, Schedule.linear(30), torch.empty(4, 3, device="meta"))
+    assert loss.device.type == "meta" and loss.shape == ()

@@ -371,3 +371,10 @@ def test_from_alpha_bar_is_the_inverse_of_the_running_product(schedule):
 
 def test_repr_names_the_schedule():
     assert repr(Schedule.linear()) == "Schedule('linear', T=1000, alpha_bar_T=4.04e-05)"
+
+
+def test_times_of_your_own_are_kept_and_handed_on():
+    schedule = Schedule([0.1, 0.2, 0.3, 0.4], timesteps=torch.tensor([5, 7, 8, 20], dtype=torch.int32))
+    assert schedule.timesteps.tolist() == [0, 5, 7, 8, 20] and schedule.timesteps.dtype == torch.long
+    assert schedule.respaced(2).timesteps.tolist() == [0, 7, 20]
+    assert Schedule([0.1, 0.2], timesteps=[1, 9]).timesteps.tolist() == [0, 1, 9]
