@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import textwrap
 
@@ -262,3 +263,20 @@ def test_a_file_that_has_changed_is_refused(faulty):
         file.write(text.replace("a + b + c)", "a + b * c)"))
     with pytest.raises(ValueError, match="has not changed since it was imported"):
         fault("plain", "a + b", "a - b").diff()
+
+
+def test_a_function_whose_source_is_gone_is_refused(faulty):
+    text = open(faulty.__file__, encoding="utf-8").read()
+    with open(faulty.__file__, "w", encoding="utf-8") as file:
+        file.write(text.replace("def plain(", "def renamed("))
+    with pytest.raises(ValueError, match="has not changed since it was imported"):
+        fault("plain", "a + b", "a - b").diff()
+    os.remove(faulty.__file__)
+    with pytest.raises(ValueError, match="target must be a function in a file, got faulty_package.part.plain"):
+        fault("plain", "a + b", "a - b").diff()
+
+
+def test_a_module_that_cannot_be_imported_says_why(faulty, tmp_path):
+    (tmp_path / "faulty_package" / "broken.py").write_text("import no_such_library\n", encoding="utf-8")
+    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+        Fault("a bug", "faulty_package.broken.f", "a", "b").diff()
