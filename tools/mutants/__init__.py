@@ -7,8 +7,13 @@ tests/MUTANTS.md.
 
 from __future__ import annotations
 
-from diffutils.faults import Fault
-from mutants import core, house, laws, models, sampling
+import os
+
+# Before torch is imported. One thread, because a forked process waits for ever for the other threads of its parent.
+os.environ.update({"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "MPLBACKEND": "agg", "DIFFUTILS_STATIC": "1"})
+
+from diffutils.faults import Fault  # noqa: E402
+from mutants import core, house, laws, models, sampling  # noqa: E402
 
 _ROOMS = (core, sampling, laws, models, house)
 

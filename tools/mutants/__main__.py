@@ -7,11 +7,8 @@ import os
 import sys
 import time
 
-# Before torch is imported. One thread each, because forked processes share what the threads of their parent hold.
-os.environ.update({"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "MPLBACKEND": "agg", "DIFFUTILS_STATIC": "1"})
-
-from diffutils.faults import Fault  # noqa: E402
-from mutants import chapters, faults, table, unit  # noqa: E402
+from diffutils.faults import Fault
+from mutants import chapters, faults, table, unit
 
 
 def main(words: list[str]) -> int:
@@ -30,13 +27,18 @@ def main(words: list[str]) -> int:
 
 
 def _unit(chosen: list[Fault], results: dict) -> int:
-    missed = 0
-    for fault, test, error, seconds in unit.run(chosen, os.cpu_count() or 1):
-        missed += test is None
+    processes, caught = os.cpu_count() or 1, {}
+    for fault, test, error, seconds in unit.run(chosen, processes):
         if not error:
-            results.setdefault(table.key(fault), {})["unit"] = test
+            caught[fault] = test
         _say(fault, test, error, seconds)
-    return missed
+    broken = unit.confirm(sorted({test for test in caught.values() if test}), processes)
+    for fault, test in caught.items():
+        if test in broken:
+            _say(fault, None, f"{test} fails without the fault, too", 0.0)
+        else:
+            results.setdefault(table.key(fault), {})["unit"] = test
+    return sum(not caught.get(fault) or caught[fault] in broken for fault in chosen)
 
 
 def _chapters(chosen: list[Fault], results: dict) -> int:
@@ -49,8 +51,9 @@ def _chapters(chosen: list[Fault], results: dict) -> int:
                 left.pop(fault)
                 results.setdefault(table.key(fault), {}).update(chapter=path.stem, failure=failure, chapters=[])
             _say(fault, failure and f"{path.stem}: {failure}", error, seconds)
-    for fault, called in left.items():
-        results.setdefault(table.key(fault), {}).update(chapter=None, failure=None, chapters=called)
+        for fault, called in left.items():
+            results.setdefault(table.key(fault), {}).update(chapter=None, failure=None, chapters=called)
+        table.save(results, faults())
     return len(left)
 
 

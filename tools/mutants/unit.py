@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from diffutils.faults import Fault
@@ -19,6 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # another reason.
 OTHERS = ("accessibility", "book", "browser", "links", "tools", "faults", "mutants", "museum")
 SECONDS = 1500.0
+OPTIONS = ("-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:unraisableexception")
+WHEN_IMPORTED = " (when imported)"
+DURATIONS = ROOT / "_build" / "mutants" / "durations.json"
 
 
 class _Watch:
@@ -27,6 +32,7 @@ class _Watch:
     def __init__(self, nearness: dict[str, int], durations: dict[str, float]) -> None:
         self.nearness, self.known = nearness, durations
         self.failed: str | None = None
+        self.every: list[str] = []
         self.durations: dict[str, float] = {}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -35,12 +41,16 @@ class _Watch:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self.failed = self.failed or f"{report.nodeid} (when imported)"
+            self._note(report.nodeid + WHEN_IMPORTED)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.durations[report.nodeid] = self.durations.get(report.nodeid, 0.0) + report.duration
         if report.failed:
-            self.failed = self.failed or report.nodeid
+            self._note(report.nodeid)
+
+    def _note(self, test: str) -> None:
+        self.failed = self.failed or test
+        self.every.append(test.removesuffix(WHEN_IMPORTED))
 
 
 def test_files() -> list[Path]:
@@ -51,6 +61,10 @@ def test_files() -> list[Path]:
 
 def warm_up() -> None:
     """Import what the tests import, and forget the tests: what they compute when imported is to meet the fault."""
+    # A counterexample is enough: no minutes are spent on a smaller one.
+    search = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+    hypothesis.settings.register_profile("mutants", phases=search, database=None)
+    hypothesis.settings.load_profile("mutants")
     workers.warm_up()
     with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):
         code = pytest.main(["-q", "--collect-only", "-p", "no:cacheprovider", *map(str, test_files())])
@@ -62,63 +76,71 @@ def warm_up() -> None:
     workers.settle()
 
 
-def _run_tests(files: list[Path], nearness: dict[str, int], durations: dict[str, float]) -> tuple[str | None, dict]:
+def _run_tests(files: list[Path], nearness: dict, durations: dict) -> tuple[str | None, dict[str, float]]:
     watch = _Watch(nearness, durations)
-    options = ["-q", "-x", "--tb=no", "-p", "no:cacheprovider", "-p", "no:unraisableexception"]
-    code = pytest.main([*options, *map(str, files)], plugins=[watch])
-    # 0 passed, 1 a test failed, 2 a file could not be imported; whatever else pytest says is no verdict on a fault.
-    if code not in (0, 1, 2) or (code == 0) != (watch.failed is None):
+    code = pytest.main([*OPTIONS, "-x", *map(str, files)], plugins=[watch])
+    # 0 passed, 1 a test failed, 2 a file could not be imported, 5 there was no test; all else is no verdict on a fault.
+    if code not in (0, 1, 2, 5) or (code in (0, 5)) != (watch.failed is None):
         raise RuntimeError(f"pytest ended with {code!r}, first failure: {watch.failed}")
     return watch.failed, watch.durations
 
 
-def baseline(processes: int) -> dict[str, float]:
-    """Run all unit tests without a fault, in the same way; return the seconds of each test. All must pass."""
-    files, durations = test_files(), {}
-    shares = [files[i::4] for i in range(4)]
-    for share, result, error in workers.run(shares, lambda s: _run_tests(s, {}, {}), processes=processes, seconds=SECONDS):
-        if error or result[0]:
-            raise SystemExit(f"without any fault: {error or result[0] + ' fails'}")
-        durations.update(result[1])
-    return durations
+def confirm(tests: list[str], processes: int) -> list[str]:
+    """Run these tests without any fault; return those that fail, whose failures say nothing about faults."""
+    shares = [share for i in range(2 * processes) if (share := tests[i :: 2 * processes])]
+    failed = []
+    for share, result, error in workers.run(shares, _failing, processes=processes, seconds=SECONDS):
+        failed += share if error else result
+    return failed
+
+
+def _failing(tests: list[str]) -> list[str]:
+    watch = _Watch({}, {})
+    names = [test.removesuffix(WHEN_IMPORTED) for test in tests]
+    code = pytest.main([*OPTIONS, *names], plugins=[watch])
+    return [test for test, name in zip(tests, names) if name in watch.every or code not in (0, 1)]
 
 
 def _near(fault: Fault) -> dict[str, int]:
-    """Return for each file how far from the fault it is: 0 named after its module, 1 speaks of it, 2 any other."""
-    function = fault.target.rsplit(".", 1)[1]
-    module = fault.target.split(".")[1:-1]
-    words = {word for part in module if part.islower() for word in part.split("_")}
-    distance = {}
-    for file in test_files():
-        named = not words.isdisjoint(file.stem.split("_")[1:])
-        text = file.read_text(encoding="utf-8")
-        spoken = function in text or any(word in text for word in module if not word.islower())
-        distance[file.name] = 0 if named else 1 if spoken else 2
-    return distance
+    """Return how far each file is from the fault: 0 named after its module, 1 properties of any schedule, 2 another."""
+    words = {word for part in fault.target.split(".")[1:-1] if part.islower() for word in part.split("_")}
+    distance = {"test_properties.py": 1}
+    return {
+        file.name: 0 if not words.isdisjoint(file.stem.split("_")[1:]) else distance.get(file.name, 2)
+        for file in test_files()
+    }
 
 
-def catch(fault: Fault, durations: dict[str, float]) -> str | None:
-    """Return the first unit test that fails with the fault in place, or None if all pass."""
-    near = _near(fault)
+def catch(fault: Fault, durations: dict[str, float], *, reach: int = 2) -> tuple[str | None, dict[str, float]]:
+    """Return the first unit test that fails with the fault in place (None if all within ``reach`` pass), and times."""
+    near, taken = _near(fault), {}
     with fault.planted():
-        for distances in ((0,), (1, 2)):
+        for distances in ((0, 1), range(2, reach + 1)):
             files = [file for file in test_files() if near[file.name] in distances]
-            failed = _run_tests(files, near, durations)[0] if files else None
+            failed, seconds = _run_tests(files, near, durations) if files else (None, {})
+            taken.update(seconds)
             if failed:
-                return failed
-    return None
+                return failed, taken
+    return None, taken
 
 
-def run(faults: list[Fault], processes: int) -> Iterator[tuple[Fault, str | None, str, float]]:
-    """Plant the faults one by one; yield each with the test that catches it, an error, and its seconds."""
+def run(faults: list[Fault], processes: int, *, reach: int = 2) -> Iterator[tuple[Fault, str | None, str, float]]:
+    """Plant the faults one by one; yield each with the test that catches it, an error, and its seconds.
+
+    A ``reach`` of 1 runs only the tests nearest to each fault. How long a test took is kept for the next time, to run
+    quick tests first.
+    """
     os.chdir(ROOT)
     warm_up()
-    durations = baseline(processes)
+    durations = json.loads(DURATIONS.read_text()) if DURATIONS.exists() else {}
 
-    def work(fault: Fault) -> tuple[str | None, float]:
+    def work(fault: Fault) -> tuple[str | None, dict[str, float], float]:
         start = time.monotonic()
-        return catch(fault, durations), time.monotonic() - start
+        return *catch(fault, durations, reach=reach), time.monotonic() - start
 
     for fault, result, error in workers.run(faults, work, processes=processes, seconds=SECONDS):
-        test, seconds = result or (None, 0.0)
+        test, taken, seconds = result or (None, {}, 0.0)
+        durations.update({name: round(value, 2) for name, value in taken.items() if name not in durations})
         yield fault, test, error, seconds
+    DURATIONS.parent.mkdir(parents=True, exist_ok=True)
+    DURATIONS.write_text(json.dumps(durations))

@@ -85,7 +85,9 @@ def warm_up() -> None:
     """Import all of the package, and what torch imports late: each fork would have to do it again."""
     for module in pkgutil.walk_packages(diffutils.__path__, "diffutils."):
         importlib.import_module(module.name)
-    tqdm.monitor_interval = 0  # no thread beside the one that forks
+    # No thread beside the one that forks.
+    torch.set_num_threads(1)
+    tqdm.monitor_interval = 0
     model = diffutils.models.vae.VAE()
     diffutils.training.train(model, torch.zeros(4, 2), steps=1, batch_size=4, ema_decay=0.5, device="cpu", progress=False)
 

@@ -1,0 +1,120 @@
+"""The planted faults fit the code, and what runs them can tell a fault that is caught from one that is not."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+import time
+
+import mutants
+import pytest
+from mutants import table, unit, workers
+
+from diffutils.faults import Fault
+
+SOUND = Fault("nothing changes", "diffutils.process.diffuse", "signal * x0 + spread * noise", "spread * noise + signal * x0")
+WRONG = Fault("no root", "diffutils.process.diffuse", "spread * noise", "spread.square() * noise")
+TESTS = """
+    import torch
+    from diffutils.process import diffuse
+    from diffutils.schedule import Schedule
+
+    SCHEDULE = Schedule.linear(50)
+    AT_IMPORT = float(diffuse(SCHEDULE, torch.zeros(1, 1), 50, noise=torch.ones(1, 1)))
+
+    def test_passes():
+        pass
+
+    def test_noise():
+        assert abs(AT_IMPORT - float(SCHEDULE.sqrt_one_minus_alpha_bar[50])) < 1e-7
+
+    def test_of_a_page(browser):
+        assert False
+"""
+
+
+@pytest.mark.parametrize("fault", mutants.faults(), ids=table.key)
+def test_every_fault_can_be_planted(fault):
+    with fault.planted():
+        pass
+
+
+def test_there_are_enough_faults_and_no_two_alike():
+    faults = mutants.faults()
+    assert len(faults) >= 60
+    edits = {(fault.target, fault.before, fault.after) for fault in faults}
+    assert len({table.key(fault) for fault in faults}) == len(edits) == len(faults)
+
+
+@pytest.fixture
+def small_suite(tmp_path, monkeypatch):
+    """A suite of three tests in the place of the book's."""
+    file = tmp_path / "test_small.py"
+    file.write_text(textwrap.dedent(TESTS))
+    monkeypatch.setattr(unit, "test_files", lambda: [file])
+    return file
+
+
+def outcome(work, job):
+    """What ``work`` makes of the job in a process of its own, as in ``make mutants``."""
+    ((_, result, error),) = workers.run([job], work, processes=1, seconds=120)
+    return result, error
+
+
+def test_a_fault_is_caught_by_the_test_that_fails(small_suite):
+    result, error = outcome(lambda fault: unit.catch(fault, {}), WRONG)
+    assert not error and result[0].endswith("test_small.py::test_noise")
+
+
+def test_a_fault_that_changes_nothing_is_not_caught(small_suite):
+    result, error = outcome(lambda fault: unit.catch(fault, {}), SOUND)
+    assert not error and result[0] is None and len(result[1]) == 2
+
+
+def test_a_fault_that_breaks_the_import_of_a_test_is_caught(small_suite):
+    broken = Fault("raises", "diffutils.process.diffuse", "return signal", "raise ArithmeticError\n    return signal")
+    result, error = outcome(lambda fault: unit.catch(fault, {}), broken)
+    assert not error and result[0].endswith("test_small.py" + unit.WHEN_IMPORTED)
+
+
+def test_a_fault_that_does_not_fit_is_an_error_and_not_caught(small_suite):
+    unfit = Fault("nowhere", "diffutils.process.diffuse", "no such text", "none")
+    result, error = outcome(lambda fault: unit.catch(fault, {}), unfit)
+    assert result is None and "not 0 times" in error
+
+
+def test_a_test_that_fails_without_a_fault_says_nothing(small_suite):
+    small_suite.write_text("def test_right():\n    pass\n\ndef test_wrong():\n    assert False\n")
+    names = [f"{small_suite}::test_right", f"{small_suite}::test_wrong"]
+    found, error = outcome(unit._failing, names)
+    assert not error and len(found) <= 1
+    assert outcome(unit._failing, [f"{small_suite}::test_gone"])[0] == [f"{small_suite}::test_gone"]
+
+
+def test_processes_report_what_they_return_raise_or_never_end_with():
+    def work(job):
+        if job == "raise":
+            raise KeyError("lost")
+        if job == "die":
+            os._exit(3)
+        if job == "sleep":
+            time.sleep(60)
+        return job, os.getpid()
+
+    jobs = ["return", "raise", "die", "sleep", "again"]
+    reports = {job: (result, error) for job, result, error in workers.run(jobs, work, processes=2, seconds=3)}
+    assert reports["return"][0][0] == "return" and reports["again"][0][1] not in (os.getpid(), reports["return"][0][1])
+    assert reports["raise"][0] is None and "KeyError: 'lost'" in reports["raise"][1]
+    assert reports["die"] == (None, "the process died")
+    assert reports["sleep"] == (None, "ended after 3 s")
+
+
+def test_the_table_says_what_caught_each_fault():
+    results = {
+        table.key(WRONG): {"unit": "tests/test_process.py::test_a", "chapter": "04_closed_form", "failure": "claim 4.1 | x"},
+        table.key(SOUND): {"unit": None, "chapter": None, "failure": None, "chapters": ["04_closed_form"]},
+    }
+    page = table.page(results, [WRONG, SOUND])
+    assert "| no root | `diffuse` | `test_process.py::test_a` | 04_closed_form: claim 4.1 \\| x |" in page
+    assert "| nothing changes | `diffuse` | **none** | none: 04_closed_form" in page
+    assert "2 faults. Caught by a unit test: 1." in page
