@@ -196,6 +196,28 @@ def test_one_time_for_all_is_the_same_time_for_each(schedule, shape, dtype, seed
         assert torch.equal(together, torch.cat(apart))
 
 
+@examples(100)
+@given(schedules(), shapes(), st.sampled_from(DTYPES), st.integers(0, 10**6), st.data())
+def test_a_dtype_rounds_and_does_nothing_else(schedule, shape, dtype, seed, data):
+    # Numbers of few digits are taken through weights that were computed with many.
+    x, other = normal(shape, seed, dtype), normal(shape, seed + 1, dtype)
+    t = data.draw(st.integers(1, schedule.T))
+    for function in (
+        lambda x, e: diffuse(schedule, x, t, noise=e),
+        lambda x, e: forward_step(schedule, x, t, noise=e),
+        lambda x, e: posterior(schedule, x, e, t)[0],
+    ):
+        found = function(x, other)
+        assert (found.shape, found.dtype) == (shape, dtype)
+        # the weights are not negative, so this is the size of the terms
+        size = function(x.double().abs(), other.double().abs())
+        error = (found.double() - function(x.double(), other.double())).abs()
+        assert bool((error <= 4 * torch.finfo(dtype).eps * size + 1e-37).all())
+    variance = posterior(schedule, x, other, t)[1]
+    exact = float(schedule.beta_tilde[t])
+    assert variance.dtype == dtype and abs(float(variance) - exact) <= 4 * torch.finfo(dtype).eps * exact + 1e-37
+
+
 # -- input ----------------------------------------------------------------------------------------------------------
 
 ABOVE_ONE = st.floats(min_value=1.0, exclude_min=True)
