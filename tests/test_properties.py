@@ -202,17 +202,14 @@ def test_a_dtype_rounds_and_does_nothing_else(schedule, shape, dtype, seed, data
     # Numbers of few digits are taken through weights that were computed with many.
     x, other = normal(shape, seed, dtype), normal(shape, seed + 1, dtype)
     t = data.draw(st.integers(1, schedule.T))
-    for function in (
-        lambda x, e: diffuse(schedule, x, t, noise=e),
-        lambda x, e: forward_step(schedule, x, t, noise=e),
-        lambda x, e: posterior(schedule, x, e, t)[0],
-    ):
-        found = function(x, other)
+    of_x = (schedule.sqrt_alpha_bar, schedule.sqrt_alpha, schedule.posterior_x0)
+    of_other = (schedule.sqrt_one_minus_alpha_bar, schedule.sqrt_beta, schedule.posterior_xt)
+    made = (diffuse(schedule, x, t, noise=other), forward_step(schedule, x, t, noise=other))
+    for found, first, second in zip((*made, posterior(schedule, x, other, t)[0]), of_x, of_other):
         assert (found.shape, found.dtype) == (shape, dtype)
-        # the weights are not negative, so this is the size of the terms
-        size = function(x.double().abs(), other.double().abs())
-        error = (found.double() - function(x.double(), other.double())).abs()
-        assert bool((error <= 4 * torch.finfo(dtype).eps * size + 1e-37).all())
+        one, two = first[t] * x.double(), second[t] * other.double()
+        allowed = 4 * torch.finfo(dtype).eps * (one.abs() + two.abs()) + 1e-37
+        assert bool(((found.double() - (one + two)).abs() <= allowed).all())
     variance = posterior(schedule, x, other, t)[1]
     exact = float(schedule.beta_tilde[t])
     assert variance.dtype == dtype and abs(float(variance) - exact) <= 4 * torch.finfo(dtype).eps * exact + 1e-37

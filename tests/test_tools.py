@@ -1,10 +1,10 @@
 """The build keeps its promises: what executes a chapter again, what reaches the page, when a chapter is not run again."""
 
+import importlib.util
 import shutil
 
 import book_extension
 import book_pages
-import conftest
 import execution
 import nbformat
 import package_reference
@@ -12,6 +12,11 @@ import pytest
 from docutils import nodes
 from docutils.utils import new_document
 from myst_nb.core.render import NbElementRenderer
+
+# By its place: the tests' own conftest.py goes by the same name.
+_SPEC = importlib.util.spec_from_file_location("root_conftest", execution.ROOT / "conftest.py")
+conftest = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(conftest)
 
 
 @pytest.fixture
