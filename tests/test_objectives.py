@@ -211,6 +211,19 @@ def test_the_exact_denoiser_reaches_the_bayes_loss(prediction):
     assert abs(float(losses.mean()) - expected) < 5 * float(losses.std()) / math.sqrt(40)
 
 
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v", "score"])
+def test_a_denoiser_that_knows_the_data_has_no_loss(prediction):
+    schedule, x0 = Schedule.linear(25, 0.01, 0.3), torch.full((200, 2), 1.5, dtype=torch.float64)
+
+    def denoiser(x_t, t):
+        a, s = schedule.alpha_bar[t][:, None].sqrt(), (1 - schedule.alpha_bar[t])[:, None].sqrt()
+        eps = (x_t - a * x0) / s
+        return {"eps": eps, "x0": x0, "v": a * eps - s * x0, "score": -eps / s}[prediction]
+
+    denoiser.prediction = prediction
+    assert float(l_simple(denoiser, schedule, x0, generator=seeded())) < 1e-24
+
+
 def test_times_are_uniform_on_1_to_T_one_per_example():
     schedule, denoiser = Schedule.linear(25), Recorder()
     l_simple(denoiser, schedule, torch.zeros(50_000, 1), generator=seeded())

@@ -17,9 +17,20 @@ from diffutils.faults import Fault
 from mutants import workers
 
 ROOT = Path(__file__).resolve().parents[2]
-# Tests of the book, of its pages in a browser and of its tools; tests that plant faults themselves: those would fail for
-# another reason.
-OTHERS = ("accessibility", "book", "browser", "links", "tools", "faults", "mutants", "museum")
+# Tests of the book, of its pages in a browser and of its tools; tests that plant faults themselves, and tests that compare
+# with another process, where no fault is planted: those would fail for another reason.
+OTHERS = ("accessibility", "book", "browser", "links", "tools", "faults", "mutants", "museum", "determinism")
+# Whose tests a module's are, where no file bears its name.
+HOMES = {
+    "oracle": {"distributions"},
+    "parameters": {"distributions"},
+    "quadrature": {"distributions"},
+    "denoiser": {"samplers", "learned"},
+    "stochastic": {"learned"},
+    "ddpm": {"learned"},
+    "parts": {"flows", "gan", "vae"},
+    "interactive": {"exact"},
+}
 SECONDS = 1500.0
 OPTIONS = ("-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:unraisableexception")
 WHEN_IMPORTED = " (when imported)"
@@ -103,7 +114,8 @@ def _failing(tests: list[str]) -> list[str]:
 
 def _near(fault: Fault) -> dict[str, int]:
     """Return how far each file is from the fault: 0 named after its module, 1 properties of any schedule, 2 another."""
-    words = {word for part in fault.target.split(".")[1:-1] if part.islower() for word in part.split("_")}
+    parts = [part for part in fault.target.split(".")[1:-1] if part.islower()]
+    words = {word for part in parts for word in [*part.split("_"), *HOMES.get(part, ())]}
     distance = {"test_properties.py": 1}
     return {
         file.name: 0 if not words.isdisjoint(file.stem.split("_")[1:]) else distance.get(file.name, 2)
