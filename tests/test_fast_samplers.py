@@ -233,6 +233,15 @@ def test_dpm_solver_looks_back_only_at_its_own_tensor(moved):
     assert off > 1e-3 if moved == "none" else off < 1e-12
 
 
+def test_a_correction_makes_dpm_solver_forget():
+    schedule, x_T = Schedule.geometric(12, 0.05, 10.0), normal(20, 2)
+    denoiser = TRIO.denoiser(schedule)
+    solver, ddim = (
+        PredictorCorrector(make(denoiser, schedule)).sample(x_T=x_T, generator=seeded(1)) for make in (DPMSolver2M, DDIM)
+    )
+    torch.testing.assert_close(solver, ddim, rtol=0, atol=1e-9)
+
+
 # -- laws ----------------------------------------------------------------------------------------------------------
 
 

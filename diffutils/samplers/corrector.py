@@ -18,7 +18,8 @@ class PredictorCorrector(Sampler):
     """A sampler whose every step but the last is followed by steps of Langevin dynamics.
 
     Args:
-        predictor: the sampler that takes the steps; denoiser, schedule and clipping are its own.
+        predictor: the sampler that takes the steps; denoiser, schedule and clipping are its own. (DPMSolver2M takes
+            DDIM's here: a correction moves the points away from what it remembers.)
         corrections: Langevin steps after each step, at least 1.
         step: their size over 1 - alpha_bar_s, in (0, 4). (Song et al. choose the size by the norms of the score and the
             noise over the batch, which makes samples depend on one another; ours do not.)
