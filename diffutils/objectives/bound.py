@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from diffutils.process import draw_noise
-from diffutils.samplers import LEARNED, Denoiser, predict_step, predict_x0, reverse_variance, variance_output_of
+from diffutils.samplers import (
+    LEARNED,
+    Denoiser,
+    check_signal,
+    predict_step,
+    predict_x0,
+    reverse_variance,
+    variance_output_of,
+)
 from diffutils.schedule import Schedule
 from diffutils.validation import check_data, check_float, check_int, require
 
@@ -95,7 +103,7 @@ def variational_bound(
         generator: source of the noise; None is torch's default.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: if an argument is out of range, or alpha_bar_T is 0 and the denoiser predicts eps or score.
 
     Source: Ho et al. 2020 (arXiv:2006.11239), equations (5) to (8); Kingma et al. 2021 (arXiv:2107.00630) for the
     continuous decoder.
@@ -103,6 +111,7 @@ def variational_bound(
     check_data("x0", x0)
     require(len(x0) >= 2, "x0.shape", tuple(x0.shape), "at least two examples")
     draws = check_int("draws", draws, 1)
+    check_signal(denoiser, schedule)
     learned = isinstance(variance, str) and variance == LEARNED
     if learned:
         variance_output_of(denoiser)

@@ -33,7 +33,10 @@ def bayes_x0_errors(mixture: GaussianMixture, schedule: Schedule) -> Tensor:
     levels = zip(schedule.alpha_bar[1:].tolist(), schedule.sigma2[1:].tolist())
     eps = torch.tensor([mixture.bayes_loss(a, sigma2=s) for a, s in levels], dtype=torch.float64)
     # x_0 - x0_hat is eps_hat - eps times sqrt(1 - alpha_bar) / sqrt(alpha_bar).
-    return torch.cat([eps.new_zeros(1), eps / schedule.snr[1:]])
+    errors = torch.cat([eps.new_zeros(1), eps / schedule.snr[1:]])
+    if float(schedule.snr[-1]) == 0:  # where nothing is left of x_0, its mean is the best guess
+        errors[-1] = mixture.covariance.double().trace() / mixture.dim
+    return errors
 
 
 def optimal_variance(schedule: Schedule, x0_errors: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from diffutils.process import PREDICTIONS, convert_at, draw_noise
-from diffutils.samplers import Denoiser, prediction_of, reverse_variance
+from diffutils.samplers import Denoiser, check_signal, prediction_of, reverse_variance
 from diffutils.schedule import Schedule
 from diffutils.validation import check_choice, check_data, require
 
@@ -41,6 +41,8 @@ def l_simple(
     check_batch(x0)
     source = prediction_of(denoiser)
     target = source if target is None else check_choice("target", target, PREDICTIONS)
+    if target in ("x0", "v") and target != source:
+        check_signal(denoiser, schedule)
     t = _uniform_times(schedule, x0, generator)
     eps = draw_noise(x0, generator=generator)
     a, s = (at_times(table, t, x0) for table in (schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar))

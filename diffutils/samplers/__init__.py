@@ -18,6 +18,7 @@ from diffutils.samplers.ddim import DDIM
 from diffutils.samplers.denoiser import (
     VARIANCE_OUTPUTS,
     Denoiser,
+    check_signal,
     learned_log_variance,
     posterior_variances,
     predict_step,
@@ -42,6 +43,7 @@ __all__ = [
     "Heun",
     "PredictorCorrector",
     "Sampler",
+    "check_signal",
     "langevin",
     "learned_log_variance",
     "posterior_variances",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diffutils.process import convert_at
-from diffutils.samplers.denoiser import Denoiser, predict_x0, prediction_of, start
+from diffutils.samplers.denoiser import Denoiser, check_signal, predict_x0, start
 from diffutils.schedule import Schedule
 from diffutils.validation import check_float, check_int, require
 
@@ -37,9 +37,7 @@ class Sampler:
 
     def __init__(self, denoiser: Denoiser, schedule: Schedule, *, clip: tuple[float, float] | None = None) -> None:
         require(isinstance(schedule, Schedule), "schedule", type(schedule).__name__, "a Schedule")
-        blind = float(schedule.alpha_bar[-1]) == 0 and prediction_of(denoiser) in ("eps", "score")
-        allowed = "'x0' or 'v', since alpha_bar_T is 0: x_T holds nothing of x_0, and eps says nothing new"
-        require(not blind, "denoiser.prediction", prediction_of(denoiser), allowed)
+        check_signal(denoiser, schedule)
         self.denoiser, self.schedule = denoiser, schedule
         self.clip = None if clip is None else _check_clip(clip)
         self.calls = 0
@@ -114,10 +112,10 @@ class Sampler:
         raise NotImplementedError(f"{type(self).__name__} has no rule")
 
 
-def require_signal(sampler: str, schedule: Schedule) -> None:
-    """Raise ``ValueError`` for a sampler that divides by sqrt(alpha_bar_T), if that is 0."""
+def require_signal(name: str, schedule: Schedule) -> None:
+    """Raise ``ValueError`` for a sampler or model that divides by sqrt(alpha_bar_T), if that is 0."""
     lowest = float(schedule.alpha_bar[-1])
-    require(lowest > 0, "schedule.alpha_bar[-1]", lowest, f"above 0 for {sampler}, whose noise levels must be finite")
+    require(lowest > 0, "schedule.alpha_bar[-1]", lowest, f"above 0 for {name}, whose noise levels must be finite")
 
 
 def _check_clip(clip: tuple[float, float]) -> tuple[float, float]:

@@ -38,6 +38,16 @@ def prediction_of(denoiser: Denoiser) -> str:
     return check_choice("denoiser.prediction", name, PREDICTIONS)
 
 
+def check_signal(denoiser: Denoiser, schedule: Schedule) -> None:
+    """Raise ``ValueError`` where a guess of x_0 cannot be had at x_T: alpha_bar_T is 0 and the denoiser gives eps or score.
+
+    Then x_T is noise alone, so that eps is x_T, whatever x_0 was.
+    """
+    blind = float(schedule.alpha_bar[-1]) == 0 and prediction_of(denoiser) in ("eps", "score")
+    allowed = "'x0' or 'v', since alpha_bar_T is 0: x_T holds nothing of x_0, and eps says nothing new"
+    require(not blind, "denoiser.prediction", prediction_of(denoiser), allowed)
+
+
 def predict_x0(denoiser: Denoiser, schedule: Schedule, x_t: Tensor, t: int) -> Tensor:
     """Call the denoiser at step ``t`` of ``schedule``, in 1..T, and return its guess of x_0, shaped like ``x_t``.
 
