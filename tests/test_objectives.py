@@ -317,3 +317,10 @@ def test_the_simple_loss_waits_for_no_device(kind):
     denoiser.prediction = kind
     loss = l_simple(denoiser, Schedule.linear(30), torch.empty(4, 3, device="meta"))
     assert loss.device.type == "meta" and loss.shape == ()
+
+
+def test_the_errors_of_the_terms_are_standard_errors_of_their_means():
+    schedule, x0 = Schedule.linear(25, 0.01, 0.3), GAUSSIAN.sample(400, generator=seeded())
+    bound = variational_bound(GAUSSIAN.denoiser(schedule), schedule, x0, generator=seeded(1))
+    torch.testing.assert_close(bound.errors[-1], prior_term(schedule, x0).std() / 20)
+    assert bound.total_error == pytest.approx(float(bound.per_example.std()) / 20)
