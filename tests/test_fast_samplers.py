@@ -237,7 +237,8 @@ def test_a_correction_makes_dpm_solver_forget():
     schedule, x_T = Schedule.geometric(12, 0.05, 10.0), normal(20, 2)
     denoiser = TRIO.denoiser(schedule)
     solver, ddim = (
-        PredictorCorrector(make(denoiser, schedule)).sample(x_T=x_T, generator=seeded(1)) for make in (DPMSolver2M, DDIM)
+        PredictorCorrector(predictor(denoiser, schedule)).sample(x_T=x_T, generator=seeded(1))
+        for predictor in (DPMSolver2M, DDIM)
     )
     torch.testing.assert_close(solver, ddim, rtol=0, atol=1e-9)
 
@@ -445,7 +446,8 @@ def test_samplers_that_divide_by_alpha_bar_T_refuse_zero(name):
 def test_bad_requests_are_named(make):
     schedule = Schedule.cosine(9)
     sampler = make(Answer(0.1), schedule)
-    for t, s, word in ((0, 0, "t"), (10, 3, "t"), (1.5, 0, "t"), (5, 5, "s"), (5, -1, "s"), (5, 6, "s"), (5, True, "s")):
+    times = ((0, 0, "t"), (10, 3, "t"), (1.5, 0, "t"), (5, 5, "s"), (5, -1, "s"), (5, 6, "s"), (5, True, "s"))
+    for t, s, word in times:
         with pytest.raises(ValueError, match=f"^{word} must be"):
             sampler.step(torch.zeros(2, 2), t, s)
     for arguments in ({}, {"shape": (2, 2), "x_T": torch.zeros(2, 2)}, {"shape": (0,)}):
