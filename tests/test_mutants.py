@@ -111,10 +111,13 @@ def test_processes_report_what_they_return_raise_or_never_end_with():
 
 def test_the_table_says_what_caught_each_fault():
     results = {
-        table.key(WRONG): {"unit": "tests/test_process.py::test_a", "chapter": "04_closed_form", "failure": "claim 4.1 | x"},
-        table.key(SOUND): {"unit": None, "chapter": None, "failure": None, "chapters": ["04_closed_form"]},
+        table.key(WRONG): {"unit": "tests/test_process.py::test_a", "chapters": {"02_x": None, "04_y": "claim 4.1 | x"}},
+        table.key(SOUND): {"unit": None, "chapters": {"04_y": None}},
+        table.RUN: ["02_x", "04_y"],
+        table.OPERATORS: {"process": {"edits": 9, "survivors": ["diffutils.process.diffuse: line"]}},
     }
     page = table.page(results, [WRONG, SOUND])
-    assert "| no root | `diffuse` | `test_process.py::test_a` | 04_closed_form: claim 4.1 \\| x |" in page
-    assert "| nothing changes | `diffuse` | **none** | none: 04_closed_form" in page
-    assert "2 faults. Caught by a unit test: 1." in page
+    assert "| no root | `diffuse` | `test_process.py::test_a` | 04_y: claim 4.1 \\| x |" in page
+    assert "| nothing changes | `diffuse` | **none** | none: 04_y call it" in page
+    assert "2 faults. Caught by a unit test: 1. Chapters that were run: 02_x, 04_y. They call the functions of 2" in page
+    assert "| process | 9 | 8 |" in page and "| `process.diffuse: line` | not explained yet |" in page

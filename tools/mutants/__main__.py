@@ -1,5 +1,8 @@
-"""Plant the faults: ``python -m mutants [WORD ...]`` runs the unit tests, ``python -m mutants chapters [WORD ...]`` the
-chapters; all faults, or those that a WORD is found in."""
+"""``python -m mutants [WORD ...]``: plant the faults that a WORD is found in (all by default) and run the unit tests.
+
+``python -m mutants chapters [02 ...] [WORD ...]``: run the chapters instead, those with the numbers given, or all.
+``python -m mutants operators [MODULE ...]``: plant the edits of cosmic-ray's operators in the core and run its own tests.
+"""
 
 from __future__ import annotations
 
@@ -12,49 +15,74 @@ from mutants import chapters, faults, table, unit
 
 
 def main(words: list[str]) -> int:
-    """Plant the faults, print a line for each, write the table; return 1 if a fault gets past the unit tests."""
-    work = _chapters if words[:1] == ["chapters"] else _unit
-    words = words[1:] if work is _chapters else words
-    every = faults()
-    chosen = [fault for fault in every if not words or any(word in table.key(fault) for word in words)]
-    results, start = table.load(), time.monotonic()
+    """Plant the faults, print a line for each, write the table; return 1 if one gets past the unit tests."""
+    start, results = time.monotonic(), table.load()
+    work = {"chapters": _chapters, "operators": _operators}.get(words[0] if words else "", _unit)
     try:
-        missed = work(chosen, results)
+        count, missed = work(words[work is not _unit :], results)
     finally:
-        table.save(results, every)
-    print(f"{len(chosen)} faults, {missed} not caught, {(time.monotonic() - start) / 60:.1f} minutes")
-    return int(missed > 0 and work is _unit)
+        table.save(results, faults())
+    print(f"{count} faults, {missed} not caught, {(time.monotonic() - start) / 60:.1f} minutes")
+    return int(missed > 0 and work is not _chapters)
 
 
-def _unit(chosen: list[Fault], results: dict) -> int:
+def _chosen(words: list[str]) -> list[Fault]:
+    return [fault for fault in faults() if not words or any(word in table.key(fault) for word in words)]
+
+
+def _caught(chosen: list[Fault], reach: int) -> dict[Fault, str | None]:
+    """The test that catches each fault; a fault that could not be judged is missing."""
     processes, caught = os.cpu_count() or 1, {}
-    for fault, test, error, seconds in unit.run(chosen, processes):
+    for fault, test, error, seconds in unit.run(chosen, processes, reach=reach):
         if not error:
             caught[fault] = test
         _say(fault, test, error, seconds)
     broken = unit.confirm(sorted({test for test in caught.values() if test}), processes)
+    for fault in [fault for fault, test in caught.items() if test in broken]:
+        _say(fault, None, f"{caught.pop(fault)} fails without the fault, too", 0.0)
+    return caught
+
+
+def _unit(words: list[str], results: dict) -> tuple[int, int]:
+    chosen = _chosen(words)
+    caught = _caught(chosen, 2)
     for fault, test in caught.items():
-        if test in broken:
-            _say(fault, None, f"{test} fails without the fault, too", 0.0)
-        else:
-            results.setdefault(table.key(fault), {})["unit"] = test
-    return sum(not caught.get(fault) or caught[fault] in broken for fault in chosen)
+        results.setdefault(table.key(fault), {})["unit"] = test
+    return len(chosen), sum(not caught.get(fault) for fault in chosen)
 
 
-def _chapters(chosen: list[Fault], results: dict) -> int:
+def _chapters(words: list[str], results: dict) -> tuple[int, int]:
+    numbers = [word for word in words if word.isdigit()]
+    chosen = _chosen([word for word in words if not word.isdigit()])
+    paths = [path for path in chapters.paths() if not numbers or path.stem[:2] in numbers]
     chapters.warm_up()
-    left = {fault: [] for fault in chosen}
-    for path in chapters.paths():
-        for fault, failure, error, seconds in chapters.run(path, list(left), 1):
-            left[fault].append(path.stem)
-            if failure:
-                left.pop(fault)
-                results.setdefault(table.key(fault), {}).update(chapter=path.stem, failure=failure, chapters=[])
+    tried = {fault: results.setdefault(table.key(fault), {}).setdefault("chapters", {}) for fault in chosen}
+    for failures in tried.values():
+        for path in paths:
+            failures.pop(path.stem, None)
+    for path in paths:
+        left = [fault for fault in chosen if not any(tried[fault].values())]
+        for fault, failure, error, seconds in chapters.run(path, left, 1):
+            if not error:
+                tried[fault][path.stem] = failure
             _say(fault, failure and f"{path.stem}: {failure}", error, seconds)
-        for fault, called in left.items():
-            results.setdefault(table.key(fault), {}).update(chapter=None, failure=None, chapters=called)
+        results[table.RUN] = sorted({*results.get(table.RUN, []), path.stem})
         table.save(results, faults())
-    return len(left)
+    return len(chosen), sum(not any(tried[fault].values()) for fault in chosen)
+
+
+def _operators(words: list[str], results: dict) -> tuple[int, int]:
+    from mutants import operators
+
+    count, missed = 0, 0
+    for module in words or operators.MODULES:
+        edits = operators.faults([module])
+        caught = _caught(edits, 1)
+        survivors = [table.key(edit) for edit in edits if not caught.get(edit)]
+        results.setdefault(table.OPERATORS, {})[module] = {"edits": len(edits), "survivors": survivors}
+        table.save(results, faults())
+        count, missed = count + len(edits), missed + len(survivors)
+    return count, missed
 
 
 def _say(fault: Fault, caught: str | None, error: str, seconds: float) -> None:

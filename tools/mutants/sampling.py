@@ -14,7 +14,7 @@ FAULTS = {
         ("not clipped", "Sampler._clipped", "x0_hat.clamp(*self.clip)", "x0_hat"),
         ("noise of another time", "Sampler.noise", "float(self.schedule.sqrt_alpha_bar[t])",
          "float(self.schedule.sqrt_alpha_bar[t - 1])"),
-        ("eps-prediction at zero terminal SNR let in", "Sampler.__init__", "require(not blind,", "require(True,"),
+        ("eps-prediction at zero terminal SNR let in", "Sampler.__init__", "check_signal(denoiser, schedule)", "pass"),
         ("steps forward in time let in", "Sampler.step", "0, t - 1), generator", "0, self.schedule.T), generator"),
         ("an infinite noise level let in", "require_signal", "lowest > 0", "lowest >= 0"),
     ],

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from diffutils.faults import Fault
-from mutants.why import WHY
+from mutants.why import WHY, WHY_NOT
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "tests" / "mutants.json"
 PAGE = ROOT / "tests" / "MUTANTS.md"
+# Keys beside those of the faults: the chapters that were run, and what was found by rule.
+RUN, OPERATORS = "chapters that were run", "operators"
 
 _HEAD = """\
 # Planted faults, and what catches them
@@ -40,27 +43,28 @@ def load() -> dict[str, dict]:
 
 def save(results: dict[str, dict], faults: list[Fault]) -> None:
     """Keep what is known of the faults there are, and write the page."""
-    known = {key(fault): results[key(fault)] for fault in faults if key(fault) in results}
+    names = {key(fault): None for fault in faults} | {RUN: None, OPERATORS: None}
+    known = {name: results[name] for name in names if name in results}
     RESULTS.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     PAGE.write_text(page(known, faults), encoding="utf-8")
 
 
 def page(results: dict[str, dict], faults: list[Fault]) -> str:
-    """Return the table as Markdown."""
+    """Return the tables as Markdown."""
     rows: dict[str, list[str]] = {}
     for fault in faults:
         entry = results.get(key(fault), {})
-        module, _, function = fault.target.removeprefix("diffutils.").partition(".")
-        while function and function.partition(".")[0].islower() and "." in function:
-            part, _, function = function.partition(".")
-            module += f".{part}"
-        cells = (fault.name, f"`{function}`", _unit(entry), _chapter(entry, key(fault)))
-        rows.setdefault(module, []).append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    tables = [
-        f"## diffutils.{module}\n\n| what is wrong | where | unit test | chapter |\n|---|---|---|---|\n" + "\n".join(lines) + "\n"
-        for module, lines in rows.items()
-    ]
-    return _HEAD + _summary(results, faults) + "\n" + "\n".join(tables)
+        parts = fault.target.split(".")[1:]
+        function = next(i for i, part in enumerate(parts) if i == len(parts) - 1 or not part.islower())
+        cells = (fault.name, f"`{'.'.join(parts[function:])}`", _unit(entry), _chapter(entry, key(fault)))
+        rows.setdefault(".".join(parts[:function]), []).append(_row(cells))
+    heads = _row(("what is wrong", "where", "unit test", "chapter")) + "\n|---|---|---|---|\n"
+    tables = [f"## diffutils.{module}\n\n{heads}" + "\n".join(lines) + "\n" for module, lines in rows.items()]
+    return _HEAD + _summary(results, faults) + "\n" + "\n".join(tables) + _by_rule(results.get(OPERATORS, {}))
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
 
 
 def _unit(entry: dict) -> str:
@@ -70,11 +74,12 @@ def _unit(entry: dict) -> str:
 
 
 def _chapter(entry: dict, name: str) -> str:
-    if entry.get("chapter"):
-        return f"{entry['chapter']}: {entry['failure']}"
     if "chapters" not in entry:
         return "not run yet"
-    return "none: " + (WHY.get(name) or _why(entry["chapters"]))
+    for chapter, failure in sorted(entry["chapters"].items()):
+        if failure:
+            return f"{chapter}: {failure}"
+    return "none: " + (WHY.get(name) or _why(sorted(entry["chapters"])))
 
 
 def _why(chapters: list[str]) -> str:
@@ -86,10 +91,34 @@ def _why(chapters: list[str]) -> str:
 def _summary(results: dict[str, dict], faults: list[Fault]) -> str:
     entries = [results.get(key(fault), {}) for fault in faults]
     unit = sum(bool(entry.get("unit")) for entry in entries)
-    both = [entry for entry in entries if "unit" in entry and "chapters" in entry]
-    chapter = sum(bool(entry.get("chapter")) for entry in both)
-    only = sum(bool(entry.get("chapter")) and not entry["unit"] for entry in both)
+    both = [entry for entry in entries if "chapters" in entry]
+    chapter = sum(any(entry["chapters"].values()) for entry in both)
+    called = sum(bool(entry["chapters"]) for entry in both)
+    only = sum(any(entry["chapters"].values()) and not entry.get("unit") for entry in both)
     return (
-        f"{len(faults)} faults. Caught by a unit test: {unit}. Also run in the chapters: {len(both)}; caught there: {chapter}; "
-        f"caught by a chapter and by no unit test: {only}; by a unit test only: {len(both) - chapter}.\n"
+        f"{len(faults)} faults. Caught by a unit test: {unit}. Chapters that were run: "
+        f"{', '.join(results.get(RUN, [])) or 'none yet'}. They call the functions of {called} faults and catch {chapter}; "
+        f"caught by a chapter and by no unit test: {only}.\n"
     )
+
+
+def _by_rule(operators: dict[str, dict]) -> str:
+    if not operators:
+        return ""
+    text = (
+        "\n## Edits by rule\n\n`make mutants-operators` applies cosmic-ray's operators at every place in the core "
+        "(`tools/mutants/operators.py`) and runs the tests of the module and of the core's properties. Edits that none of "
+        "them catches are listed with the reason.\n\n"
+    )
+    text += _row(("module", "edits", "caught")) + "\n|---|---|---|\n"
+    for module, found in operators.items():
+        text += _row((module, str(found["edits"]), str(found["edits"] - len(found["survivors"])))) + "\n"
+    survivors = [name for found in operators.values() for name in found["survivors"]]
+    if survivors:
+        text += "\n" + _row(("not caught", "why")) + "\n|---|---|\n"
+        text += "\n".join(_row((f"`{name.removeprefix('diffutils.')}`", _explained(name))) for name in survivors) + "\n"
+    return text
+
+
+def _explained(name: str) -> str:
+    return next((why for pattern, why in WHY_NOT.items() if re.search(pattern, name)), "not explained yet")

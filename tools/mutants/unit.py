@@ -26,6 +26,7 @@ HOMES = {
     "parameters": {"distributions"},
     "quadrature": {"distributions"},
     "denoiser": {"samplers", "learned"},
+    "bound": {"learned", "optimal"},
     "stochastic": {"learned"},
     "ddpm": {"learned"},
     "parts": {"flows", "gan", "vae"},
@@ -35,6 +36,8 @@ SECONDS = 1500.0
 OPTIONS = ("-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:unraisableexception")
 WHEN_IMPORTED = " (when imported)"
 DURATIONS = ROOT / "_build" / "mutants" / "durations.json"
+# What the tests of properties are about. They draw many examples and take long.
+CORE = {"process", "schedule", "samplers", "oracle", "distributions"}
 
 
 class _Watch:
@@ -113,12 +116,12 @@ def _failing(tests: list[str]) -> list[str]:
 
 
 def _near(fault: Fault) -> dict[str, int]:
-    """Return how far each file is from the fault: 0 named after its module, 1 properties of any schedule, 2 another."""
+    """Return how far each file is from the fault: 0 named after its module, 1 tests of the core's properties, 2 another."""
     parts = [part for part in fault.target.split(".")[1:-1] if part.islower()]
     words = {word for part in parts for word in [*part.split("_"), *HOMES.get(part, ())]}
-    distance = {"test_properties.py": 1}
+    core = not words.isdisjoint(CORE)
     return {
-        file.name: 0 if not words.isdisjoint(file.stem.split("_")[1:]) else distance.get(file.name, 2)
+        file.name: (1 if core else 2) if "properties" in file.stem else 0 if words & {*file.stem.split("_")[1:]} else 2
         for file in test_files()
     }
 
