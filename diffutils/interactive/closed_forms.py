@@ -27,8 +27,12 @@ _INCHES = 6.4
 
 def _numbers(mixture: GaussianMixture) -> dict[str, list[float]]:
     require(mixture.dim == 1, "mixture.dim", mixture.dim, "1: these drawings are of laws on the line")
-    variances = mixture.covariances.flatten()
-    return {"weights": mixture.weights.tolist(), "means": mixture.means.flatten().tolist(), "variances": variances.tolist()}
+    parts = {"weights": mixture.weights, "means": mixture.means, "variances": mixture.covariances}
+    return {name: values.flatten().tolist() for name, values in parts.items()}
+
+
+def _normal(x: Tensor) -> Tensor:
+    return torch.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
 
 
 def forward_process(mixture: GaussianMixture, schedule: Schedule, *, positions: int = 51) -> ExactFigure:
@@ -53,11 +57,17 @@ def forward_process(mixture: GaussianMixture, schedule: Schedule, *, positions: 
         "highest": math.ceil(10 * float(density.max())) / 10,
         "colours": _COLOURS,
     }
-    still, ax = plt.subplots(figsize=(_INCHES, 3.2))
-    ax.plot(x, density, color=figures.EXACT)
-    ax.plot(x, torch.exp(-(x**2) / 2) / math.sqrt(2 * math.pi), "--", color=figures.NOISE)
-    ax.set(xlabel="x", ylabel="density")
-    alt = f"The density of the data at t = 0, a curve of {mixture.components} components, beside the standard normal one."
+    still, (upper, lower) = plt.subplots(2, 1, figsize=(_INCHES, 4.3), height_ratios=(2, 1))
+    upper.plot(x, density, color=figures.EXACT)
+    upper.plot(x, _normal(x), "--", color=figures.NOISE)
+    upper.set(xlabel="x", ylabel="density")
+    lower.plot(x, mixture.score(x), color=figures.EXACT)
+    lower.plot(x, -x, "--", color=figures.NOISE)
+    lower.set(xlabel="x", ylabel="score", ylim=(-8, 8))
+    alt = (
+        f"The density of the data at t = 0, a curve of {mixture.components} components, beside the dashed standard "
+        "normal one; below, the slope of its logarithm beside that of the standard normal one, a falling line."
+    )
     return exact("forward", data, {"t": times}, still=still, alt=alt)
 
 
@@ -80,7 +90,8 @@ def quantile_path(mixture: GaussianMixture, x_T: Tensor, alpha_bar: Tensor) -> T
 
 
 def _tails(numbers: dict[str, Tensor], x: Tensor, alpha_bar: float) -> Tensor:
-    z = (x[:, None] - math.sqrt(alpha_bar) * numbers["means"]) / (alpha_bar * numbers["variances"] + 1 - alpha_bar).sqrt()
+    spread = alpha_bar * numbers["variances"] + 1 - alpha_bar
+    z = (x[:, None] - math.sqrt(alpha_bar) * numbers["means"]) / spread.sqrt()
     lower, upper = (numbers["weights"] * torch.special.ndtr(side * z) for side in (1, -1))
     return torch.stack([lower.sum(1), upper.sum(1)])
 
@@ -127,7 +138,7 @@ def probability_flow(mixture: GaussianMixture, *, steps: int = 40, points: int =
     still, ax = plt.subplots(figsize=(_INCHES, 3.5))
     ax.plot(where, exact_paths, color=figures.NOISE, linewidth=1)
     ax.set(xlabel="from noise (left) to data (right)", ylabel="x", ylim=(-3, 3))
-    alt = f"{points} exact paths of the probability-flow ODE: they start as noise on the left and gather where the data are."
+    alt = f"{points} exact paths of the probability-flow ODE: from noise on the left to where the data are on the right."
     controls = {"method": ["Euler (DDIM)", "Heun"], "N": list(range(1, steps + 1))}
     return exact("flow", data, controls, still=still, alt=alt, start={"N": 4})
 
@@ -146,8 +157,15 @@ def schedule_shape() -> ExactFigure:
     }
     start = {"T": 3, "last beta": 2}
     schedule = Schedule.linear(50, 1e-4, 0.02)
-    still, ax = plt.subplots(figsize=(_INCHES, 2.8))
-    ax.plot(schedule.alpha_bar, color=figures.DATA)
-    ax.set(xlabel="t", ylabel=r"$\bar\alpha_t$", ylim=(0, 1.03))
-    alt = "The signal's share of the variance for the linear schedule with T = 50 and last beta 0.02: it falls from 1 to 0.6."
+    x = torch.linspace(-4, 4, 401, dtype=torch.float64)[:, None]
+    still, (upper, lower) = plt.subplots(2, 1, figsize=(_INCHES, 4.3), height_ratios=(2, 1))
+    upper.plot(schedule.alpha_bar, color=figures.DATA)
+    upper.set(xlabel="t", ylabel=r"$\bar\alpha_t$", ylim=(0, 1.03))
+    lower.plot(x, law.diffused(float(schedule.alpha_bar[-1])).log_prob(x).exp(), color=figures.DATA)
+    lower.plot(x, _normal(x), "--", color=figures.NOISE)
+    lower.set(xlabel="$x_T$", ylabel="density")
+    alt = (
+        "The signal's share of the variance for the linear schedule with T = 50 and last beta 0.02: it falls from 1 to "
+        "0.6. Below, the density of the data at T, a hump with a shoulder, beside the dashed standard normal one."
+    )
     return exact("schedule", data, controls, still=still, alt=alt, start=start)
