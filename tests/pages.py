@@ -46,8 +46,9 @@ def built_site() -> Path:
         unavailable("the book is not built: `make book` builds it")
     # Sphinx leaves pages alone whose sources have not changed; its inventory is written by every build.
     when = (SITE / "objects.inv").stat().st_mtime
-    newer = [path for pattern in SOURCES for path in ROOT.glob(pattern) if path.is_file() and path.stat().st_mtime > when]
-    newer = [path for path in newer if "__pycache__" not in path.parts and path.suffix != ".ipynb"]
+    sources = [path for pattern in SOURCES for path in ROOT.glob(pattern) if path.is_file()]
+    sources = [path for path in sources if "__pycache__" not in path.parts and path.suffix != ".ipynb"]
+    newer = [path for path in sources if path.stat().st_mtime > when]
     if newer:
         unavailable(f"the built book is older than {newer[0].relative_to(ROOT)}: `make book` builds it again")
     return SITE

@@ -64,7 +64,8 @@ def test_the_forward_figure_knows_alpha_bar_and_draws_the_density(page, position
     alpha_bar, kl = map(float, re.search(r"ᾱ = (\S+), .*= (\S+) nats", said).groups())
     assert alpha_bar == pytest.approx(float(schedule.alpha_bar[t]), rel=0.03)
     assert kl == pytest.approx(MIXTURE.kl_to_standard_normal(float(schedule.alpha_bar[t])), rel=0.06)
-    drawn = [tuple(map(float, pair.split(","))) for pair in page.locator("polyline").first.get_attribute("points").split()]
+    points = page.locator("polyline").first.get_attribute("points").split()
+    drawn = [tuple(map(float, point.split(","))) for point in points]
     x = torch.linspace(-4, 4, len(drawn)).double()[:, None]
     density = MIXTURE.diffused(float(schedule.alpha_bar[t])).log_prob(x).exp()
     top = torch.tensor([200 - y for _, y in drawn]).double() / 190

@@ -138,7 +138,7 @@ def probability_flow(mixture: GaussianMixture, *, steps: int = 40, points: int =
     still, ax = plt.subplots(figsize=(_INCHES, 3.5))
     ax.plot(where, exact_paths, color=figures.NOISE, linewidth=1)
     ax.set(xlabel="from noise (left) to data (right)", ylabel="x", ylim=(-3, 3))
-    alt = f"{points} exact paths of the probability-flow ODE: from noise on the left to where the data are on the right."
+    alt = f"{points} exact paths of the probability-flow ODE: they lead from noise on the left to the data on the right."
     controls = {"method": ["Euler (DDIM)", "Heun"], "N": list(range(1, steps + 1))}
     return exact("flow", data, controls, still=still, alt=alt, start={"N": 4})
 

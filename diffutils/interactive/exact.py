@@ -1,7 +1,7 @@
 """Figures that a page computes itself, from closed forms, at every position of their controls.
 
-``exact`` joins a drawing in JavaScript, one of ``FIGURES`` in the folder ``scripts``, with numbers, controls and a still
-picture. Jupyter, Colab and the built page show the same HTML: there is no kernel to ask. A drawing is one function
+``exact`` joins a drawing in JavaScript, one of ``FIGURES`` in the folder ``scripts``, with numbers, controls and a
+still picture. Jupyter, Colab and the built page show the same HTML: there is no kernel to ask. A drawing is one function
 
     draw(data, values) -> {picture: SVG markup, label, alt, height}
 
@@ -59,8 +59,8 @@ class ExactFigure:
     def _bar(self, control: str) -> str:
         values, start = self.controls[control], self.start[control]
         return (
-            f'<label style="display:block">{html.escape(control)} <input type="range" name="{html.escape(control)}" min="0" '
-            f'max="{len(values) - 1}" value="{start}" aria-valuetext="{html.escape(str(values[start]))}" '
+            f'<label style="display:block">{html.escape(control)} '
+            f'<input type="range" name="{html.escape(control)}" min="0" max="{len(values) - 1}" value="{start}" aria-valuetext="{html.escape(str(values[start]))}" '
             f'style="width: min(50vw, 24em); vertical-align: middle"></label>'
         )
 

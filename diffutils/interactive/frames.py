@@ -82,7 +82,8 @@ class Slider:
 
     def to_html(self) -> str:
         """Return the slider as HTML that needs no kernel and nothing from elsewhere."""
-        key = "slider-" + uuid.uuid5(uuid.NAMESPACE_OID, self.name + "".join(f.label + f.alt for f in self.frames)).hex[:12]
+        words = self.name + "".join(f.label + f.alt for f in self.frames)
+        key = "slider-" + uuid.uuid5(uuid.NAMESPACE_OID, words).hex[:12]
         first = self.frames[self.start]
         button = "" if self.seconds is None else ' <button type="button">Play</button>'
         frames = json.dumps([[f.label, f.alt, f.address] for f in self.frames]).replace("</", "<\\/")
@@ -91,7 +92,8 @@ class Slider:
             f'<div class="slider-bar" hidden><label>{html.escape(self.name)} '
             f'<input type="range" min="0" max="{len(self.frames) - 1}" value="{self.start}" '
             f'style="width: min(50vw, 24em); vertical-align: middle" '
-            f'aria-valuetext="{html.escape(first.label)}"></label> <output>{html.escape(first.label)}</output>{button}</div>'
+            f'aria-valuetext="{html.escape(first.label)}"></label> '
+            f"<output>{html.escape(first.label)}</output>{button}</div>"
             f"<script>{_SCRIPT % (json.dumps(key), frames, json.dumps(self.seconds))}</script></figure>"
         )
 
@@ -122,9 +124,13 @@ _SCRIPT = """(() => {
   };
   const button = bar.querySelector("button");
   let timer = null;
+  const next = () => {
+    input.value = (Number(input.value) + 1) %% frames.length;
+    show();
+  };
   const play = (on) => {
     clearInterval(timer);
-    timer = on ? setInterval(() => { input.value = (Number(input.value) + 1) %% frames.length; show(); }, 1000 * seconds) : null;
+    timer = on ? setInterval(next, 1000 * seconds) : null;
     button.textContent = on ? "Pause" : "Play";
   };
   input.addEventListener("input", () => { if (button) { sight.disconnect(); play(false); } show(); });
