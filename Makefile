@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export TQDM_DISABLE ?= 1
 JOBS ?= auto
 
-.PHONY: book test test-gpu notebooks seeds coverage mutants mutants-chapters clean help
+.PHONY: book test test-gpu notebooks seeds coverage mutants mutants-chapters mutants-operators clean help
 
 help:
 	@echo "make book       build the book into _build/html"
@@ -19,6 +19,7 @@ help:
 	@echo "make coverage   run the unit tests and show which lines of diffutils they miss"
 	@echo "make mutants    plant small bugs in diffutils, one by one: the unit tests must fail each time"
 	@echo "make mutants-chapters  the same, to see which of them the chapters notice"
+	@echo "make mutants-operators  the same with edits made by rule, in the core"
 	@echo "make clean      remove what the build made (keeps $(VENV))"
 
 $(INSTALLED): requirements.txt pyproject.toml
@@ -54,6 +55,10 @@ mutants: $(INSTALLED)
 
 mutants-chapters: $(INSTALLED)
 	PYTHONPATH=tools nice -n 15 $(BIN)/python -m mutants chapters
+
+mutants-operators: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target _build/operators -r tools/mutants/requirements.txt
+	PYTHONPATH=tools:_build/operators $(BIN)/python -m mutants operators
 
 clean:
 	rm -rf _build
