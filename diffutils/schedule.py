@@ -188,14 +188,23 @@ class Schedule(NamedSchedules):
         says nothing about x_0 at T then: it has to predict v or x_0.
 
         Raises:
-            ValueError: if T is 1, where start and end are one number.
+            ValueError: if T is 1, where start and end are one number, or the last step changes nothing.
 
         Source: Lin et al. 2024, algorithm 1, https://arxiv.org/abs/2305.08891
         """
         require(self.T >= 2, "T", self.T, "at least 2 for a schedule whose start is to stay and whose end is to move")
-        # With a = sqrt(alpha_bar) the result is a_1 (1 - (a_1 - a_t) / (a_1 - a_T)), in logarithms to keep its digits.
-        fall = torch.expm1((self.log_alpha_bar[1:] - self.log_alpha_bar[1]) / 2)
-        log_alpha_bar = self.log_alpha_bar[1] + 2 * torch.log1p(-fall / fall[-1])
+        before, last = float(self.alpha_bar[-2]), self.log_alpha_bar[-1]
+        falls = bool(self.log_alpha_bar[-2] > last)
+        require(falls, "alpha_bar[T-1]", before, "above alpha_bar[T], or two steps would end in pure noise")
+        # With a = sqrt(alpha_bar) it is a_1 (1 - share), share = (a_1 - a_t) / (a_1 - a_T), or, where share is nearly
+        # 1, a_t (1 - a_T / a_t) a_1 / (a_1 - a_T): in logarithms, and each where it keeps its digits.
+        log_alpha_bar = self.log_alpha_bar[1:]
+        fall = torch.expm1((log_alpha_bar - log_alpha_bar[0]) / 2)
+        share = fall / fall[-1]
+        left = torch.log(-torch.expm1((last - log_alpha_bar) / 2))
+        early, late = log_alpha_bar[0] + 2 * torch.log1p(-share), log_alpha_bar + 2 * (left - left[0])
+        log_alpha_bar = torch.where(share < 0.5, early, late)
+        log_alpha_bar[-1] = -math.inf
         beta = -torch.expm1(log_alpha_bar.diff(prepend=torch.zeros(1, dtype=torch.float64)))
         return self._from_logs(beta, log_alpha_bar, f"{self.name}, zero terminal snr", self.timesteps[1:])
 

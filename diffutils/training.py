@@ -12,6 +12,7 @@ Home chapter: the reverse process (chapters/05_reverse_process.md).
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
@@ -90,7 +91,7 @@ def train(
         clip_norm: largest allowed norm of the gradient; None does not clip.
         ema_decay: decay of the exponential moving average of weights and buffers, which the model then holds at the
             end; None keeps the last weights.
-        seed: fixes the batches and the noise inside the loss. (Initial weights are the model's own affair.)
+        seed: fixes the batches, the noise inside the loss and dropout. (Initial weights are the model's own affair.)
         device: where to train; None means ``default_device()``. The model is moved there.
         progress: show a bar with the loss once training has taken two seconds.
 
@@ -138,7 +139,7 @@ def train(
     good = _snapshot(model)
     checked = 0
     start = time.perf_counter()
-    with _bar(steps, progress) as bar:
+    with _seeded_layers(seed, device), _bar(steps, progress) as bar:
         for step in range(steps):
             batch = data[torch.randint(len(data), (batch_size,), generator=generator, device=device)]
             loss = model.loss(batch, generator=generator)
@@ -160,6 +161,14 @@ def train(
         _restore(model, list(_tensors(averaged.module)))
     model.eval()
     return TrainingRecord(losses.cpu(), time.perf_counter() - start, steps)
+
+
+@contextlib.contextmanager
+def _seeded_layers(seed: int, device: torch.device) -> Iterator[None]:
+    """Dropout draws from torch's global generators: seed them here, and leave them as they were found."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def lr_factor(step: int, steps: int, warmup: int, cosine: bool = True) -> float:

@@ -193,7 +193,6 @@ def test_a_seed_decides_everything_and_global_generators_nothing(name):
         assert digest(RECIPES[name](8)) != first, "the seed has no effect"
 
 
-@pytest.mark.xfail(strict=True, reason="torch's dropout draws from the global generator; the book trains without it")
 def test_dropout_too():
     def recipe() -> str:
         network = UNet(1, 8, dropout=0.5, seed=0)
