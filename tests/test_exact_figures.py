@@ -85,7 +85,7 @@ def test_the_flow_figure_walks_as_the_samplers_do(page, method, sampler, steps):
     ends = sampler(MIXTURE.denoiser(schedule), schedule).sample(x_T=starts, trajectory=True)[1, :, 0]
     error = float((ends - torch.tensor(figure.data["ends"]).double()).square().mean().sqrt())
     assert float(said.split("error ")[1]) == pytest.approx(error, rel=0.06, abs=1e-5)
-    assert f"{steps * (1 + method)} calls" in said
+    assert f" {steps * (1 + method)} call" in said
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ function draw(data, { method, N }) {
       ylabel: "x",
     });
   const calls = heun ? 2 * N : N;
-  const label = `${method}, ${N} step${N === 1 ? "" : "s"}, ${calls} calls: error ${short(error, 2)}`;
+  const label = `${method}, ${N} step${N === 1 ? "" : "s"}, ${calls} call${calls === 1 ? "" : "s"}: error ${short(error, 2)}`;
   const alt =
     `Paths of ${data.starts.length} points from noise on the left to data on the right. ${label}. The exact paths are ` +
     `grey and end at green dots; the orange paths of the method ${error < 0.02 ? "end on them" : "miss them"}.`;
