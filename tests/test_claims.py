@@ -24,6 +24,7 @@ def test_a_claim_that_holds_prints_one_line(claims, capsys):
         lambda c: c.at_most("too large", 0.2, 0.1),
         lambda c: c.at_least("too small", 0.1, 0.2),
         lambda c: c.between("outside", 3.0, 1.0, 2.0),
+        lambda c: c.between("outside below", 0.5, 1.0, 2.0),
         lambda c: c.equal("another count", 24, 25),
         lambda c: c.at_most("not a number", math.nan, 1.0),
         lambda c: c.at_least("infinite", math.inf, 1.0),

@@ -418,3 +418,9 @@ def test_quadrature_is_refused_beyond_two_dimensions():
         mixture(3).entropy()
     with pytest.raises(ValueError, match="dim"):
         mixture(3).bayes_loss(0.5, method="quadrature")
+
+
+def test_weights_that_sum_to_nearly_one_are_made_to():
+    weights = torch.tensor([0.3, 0.700005], dtype=torch.float64)
+    rounded = GaussianMixture(weights, torch.zeros(2, 1, dtype=torch.float64), 1.0)
+    assert float(rounded.weights.sum()) == pytest.approx(1.0, abs=1e-15)

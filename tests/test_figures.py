@@ -1,8 +1,11 @@
 """Figures carry their description, and refuse to be drawn from what they cannot show."""
 
+import math
+
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
 from diffutils import diagrams, figures
 
@@ -86,6 +89,42 @@ def test_image_grid_clips_to_the_range_of_images():
 def test_image_grid_refuses_what_is_no_grey_image(images, message):
     with pytest.raises(ValueError, match=message):
         figures.image_grid(images)
+
+
+def test_a_density_is_drawn_as_it_is_and_the_right_way_up():
+    class Corner:
+        def log_prob(self, x):
+            return x[:, 0] + 10 * x[:, 1]
+
+    fig, ax = plt.subplots()
+    figures.density(ax, Corner(), limit=1.0, resolution=3)
+    (image,) = ax.images
+    expected = [[math.exp(x + 10 * y) for x in (-1, 0, 1)] for y in (-1, 0, 1)]
+    torch.testing.assert_close(torch.as_tensor(image.get_array()).double(), torch.tensor(expected).double())
+    assert image.origin == "lower" and list(image.get_extent()) == [-1, 1, -1, 1]
+    plt.close(fig)
+
+
+def test_a_grid_shows_each_image_in_its_place_on_one_scale_of_greys():
+    images = torch.linspace(-0.5, 0.5, 3)[:, None, None, None].expand(3, 1, 2, 2)
+    fig = figures.image_grid(images, columns=2)
+    shown = [ax.images[0] for ax in fig.axes[:3]]
+    assert [float(image.get_array().mean()) for image in shown] == [-0.5, 0.0, 0.5]
+    assert {image.get_clim() for image in shown} == {(-1, 1)}
+    plt.close(fig)
+
+
+def test_the_clouds_of_a_chain_have_their_labels_and_the_last_is_noise():
+    clouds = [torch.full((3, 2), float(i) / 4) for i in range(3)]
+    fig = diagrams.markov_chain(clouds, ["a", "b", "c"])
+    canvas, *panels = fig.axes
+    labels = sorted((text.get_position()[0], text.get_text()) for text in canvas.texts if len(text.get_text()) == 3)
+    assert [text for _, text in labels] == ["$a$", "$b$", "$c$"]
+    drawn = [panel.collections[0] for panel in sorted(panels, key=lambda panel: panel.get_position().x0)]
+    assert [float(points.get_offsets()[0, 0]) for points in drawn] == [0.0, 0.25, 0.5]
+    colors = [to_hex(points.get_facecolor()[0]).upper() for points in drawn]
+    assert colors == [figures.DATA, figures.DATA, figures.NOISE]
+    plt.close(fig)
 
 
 def test_the_markov_chain_has_a_panel_a_cloud_and_arrows_both_ways():

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 
 import ipywidgets
@@ -126,3 +127,21 @@ def test_a_loop_waits_for_a_reader_who_wants_less_motion(browser):
     page.locator("button").click()
     page.wait_for_function("document.querySelector('output').textContent !== 'r = 0'", timeout=5000)
     page.context.close()
+
+
+def test_the_page_holds_each_pictures_own_text(reds):
+    frames = json.loads(re.search(r"const frames = (.*);", reds.to_html()).group(1).replace("<\\/", "</"))
+    assert frames == [[frame.label, frame.alt, frame.address] for frame in reds.frames]
+
+
+def test_pictures_lose_nothing():
+    noise = np.random.default_rng(0).random((10, 20, 3))
+
+    def draw_noise(value):
+        fig = plt.figure(figsize=(2, 1), layout="none")
+        fig.figimage(np.kron(noise, np.ones((10, 10, 1))))
+        return fig
+
+    frame = slider(draw_noise, [0, 1], name="v", alt=alt).frames[0]
+    shown = np.asarray(Image.open(io.BytesIO(frame.picture)))[5::10, 5::10]
+    assert np.abs(shown[::-1] / 255 - noise).max() < 0.005 or np.abs(shown / 255 - noise).max() < 0.005

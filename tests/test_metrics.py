@@ -85,6 +85,11 @@ def test_the_median_heuristic_is_the_median_distance():
     assert mmd(x, y) == mmd(x, y, bandwidth=median_bandwidth(x, y))
 
 
+def test_the_median_is_over_pairs_of_different_points():
+    points = torch.tensor([[0.0], [1.0], [3.0]])
+    assert median_bandwidth(points[:1], points[1:]) == 2.0
+
+
 def test_images_are_flattened_and_other_dtypes_accepted():
     x, y = normal(40, 16, seed=0), normal(50, 16, seed=1)
     for metric in METRICS:
@@ -260,6 +265,20 @@ def test_a_floor_falls_with_the_number_of_samples():
     small, large = (real_floor(metric, swiss_roll, n, repeats=4).mean for n in (100, 6400))
     # Like 1 / sqrt(n): 8 times lower; ten seeds gave 4.7 to 10.3.
     assert 2.5 < small / large < 20
+
+
+def test_a_floors_spread_is_that_of_a_sample_and_its_sets_are_its_own():
+    drawn = []
+
+    def draw(n, seed):
+        drawn.append(seed)
+        return torch.zeros(n, 1)
+
+    values = iter([1.0, 2.0, 4.0, 4.0])
+    floor = real_floor(lambda x, y: next(values), draw, 3, repeats=2)
+    assert floor.mean == 1.5 and floor.std == pytest.approx(math.sqrt(0.5))
+    over_floor(lambda x, y: next(values), torch.zeros(3, 1), draw, floor=floor, repeats=2)
+    assert len(drawn) == len(set(drawn)) == 6
 
 
 def test_a_floor_repeats_for_a_seed():

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from diffutils.networks import MLP, FourierFeatures, seeded_init, time_embedding, times_for
+from diffutils.networks import MLP, FourierFeatures, ResidualBlock, seeded_init, time_embedding, times_for
 
 
 def perturbed(model: torch.nn.Module) -> torch.nn.Module:
@@ -136,3 +136,8 @@ def test_mlp_refuses_bad_input() -> None:
         model(torch.randn(3, 2), torch.tensor([1, 2]))
     with pytest.raises(ValueError, match="t must be"):
         times_for(1.5, torch.randn(3, 2))
+
+
+def test_a_block_starts_as_the_identity():
+    h, time = torch.randn(3, 8, generator=torch.Generator().manual_seed(0)), torch.ones(3, 4)
+    assert torch.equal(ResidualBlock(8, 4)(h, time), h)

@@ -157,3 +157,20 @@ def test_bad_sizes_are_named(options, named):
 def test_images_that_do_not_fit_are_refused(shape):
     with pytest.raises(ValueError, match="x.shape"):
         UNet(1, 8, patch=2)(torch.zeros(shape), 3)
+
+
+def test_the_time_scales_and_shifts_the_channels_of_a_block():
+    block = shaken(ResidualBlock(8, 8, 6))
+    x, time = torch.randn(2, 8, 4, 4, generator=seeded()), torch.randn(2, 6, generator=seeded(1))
+    scale, shift = block.time(time)[:, :8, None, None], block.time(time)[:, 8:, None, None]
+    h = block.norm2(block.conv1(torch.nn.functional.silu(block.norm1(x))))
+    torch.testing.assert_close(block(x, time), x + block.conv2(torch.nn.functional.silu(h * (1 + scale) + shift)))
+
+
+def test_a_small_image_is_doubled_by_repeating_its_pixels():
+    network, seen = shaken(UNet(1, 8, time_dim=8)), []
+    network.grow[0].register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    network(torch.randn(1, 1, 8, 8, generator=seeded()), 3)
+    (doubled,) = seen
+    assert torch.equal(doubled[..., ::2, ::2], doubled[..., 1::2, 1::2])
+    assert float(doubled.detach().std()) > 0

@@ -53,3 +53,9 @@ def test_check_data_names_what_is_wrong(value, message):
 def test_check_data_returns_good_data_untouched():
     data = torch.zeros(3, 2)
     assert check_data("x0", data, dim=2) is data
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_check_float_refuses_what_is_not_finite_even_without_bounds(value):
+    with pytest.raises(ValueError, match="noise must be a finite number"):
+        check_float("noise", value, -math.inf, math.inf, inclusive=True)
