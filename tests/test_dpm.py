@@ -14,6 +14,7 @@ from diffutils.metrics import mode_coverage
 from diffutils.models.ddpm import DDPM
 from diffutils.models.dpm import DPM
 from diffutils.networks import MLP
+from diffutils.objectives import l_bound, l_hybrid, l_simple, variational_bound
 from diffutils.samplers import VARIANCE_OUTPUTS
 from diffutils.schedule import Schedule
 from diffutils.training import train
@@ -113,3 +114,40 @@ def test_a_short_training_comes_near_the_exact_value_on_the_grid() -> None:
     surprise = model.bound(x, generator=make_generator(3)).per_example + grid.log_prob(x).double()
     assert 0.0 < float(surprise.mean()) < 1.0
     assert mode_coverage(model.sample(3000, generator=make_generator(4)), grid).found == 25
+
+
+def test_the_loss_is_the_mean_bound_of_the_batch_from_the_same_draws():
+    model, x = DPM(MLP(2, width=8, outputs=4), Schedule.cosine(10)), torch.randn(50, 2, generator=make_generator(0))
+    expected = l_bound(model, model.schedule, x, generator=make_generator(1)).mean()
+    torch.testing.assert_close(model.loss(x, generator=make_generator(1)), expected)
+
+
+class Halves(nn.Module):
+    """A network whose first half is x_t times 0.9 and whose second half is 0.1."""
+
+    dim = 2
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor | int) -> torch.Tensor:
+        return torch.cat([0.9 * x_t, torch.full_like(x_t, 0.1)], dim=1)
+
+
+def test_the_first_half_of_the_networks_answer_is_the_prediction_and_the_second_the_variance():
+    model, x = DDPM(Halves(), Schedule.cosine(10), "v", variance_output="range"), torch.randn(30, 2)
+    assert torch.equal(model(x, 3), 0.9 * x)
+    prediction, variance = model.with_variance(x, 3)
+    assert torch.equal(prediction, 0.9 * x) and torch.equal(variance, torch.full_like(x, 0.1))
+    loss = model.loss(x, generator=make_generator(1))
+    torch.testing.assert_close(loss, l_hybrid(model, model.schedule, x, generator=make_generator(1)))
+    simple = l_simple(model, model.schedule, x, generator=make_generator(1))
+    assert float(loss.detach()) != float(simple.detach())
+
+
+def test_the_lower_bound_is_minus_the_bound_with_the_variance_the_model_has():
+    x = torch.randn(30, 2, generator=make_generator(0))
+    for model, variance in (
+        (DDPM(Halves(), Schedule.cosine(10), "v", variance_output="range"), "learned"),
+        (DDPM(MLP(2, width=8), Schedule.cosine(10), "v"), "beta"),
+    ):
+        bound = variational_bound(model, model.schedule, x, variance=variance, generator=make_generator(1))
+        torch.testing.assert_close(model.bound(x, generator=make_generator(1)).terms, bound.terms)
+        torch.testing.assert_close(model.elbo(x, generator=make_generator(1)), -bound.per_example)

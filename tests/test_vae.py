@@ -168,3 +168,13 @@ def test_a_cpu_generator_serves_a_model_on_a_gpu():
     expected = vae.sample(5, generator=make_generator(0))
     torch.testing.assert_close(vae.cuda().sample(5, generator=make_generator(0)).cpu(), expected)
     assert vae.importance_bound(torch.zeros(3, 2).cuda(), 4, generator=make_generator(0)).is_cuda
+
+
+def test_latents_and_their_density_are_those_of_the_encoder():
+    vae, *_ = linear_vae(encoder_log_std=-0.8)
+    x = torch.tensor([[0.3, -0.2]], dtype=torch.float64)
+    mean, log_std = vae.encode(x)
+    z, log_q = vae._draw_latent(x, 40_000, make_generator(0))
+    residual = (z - mean) / log_std.exp()
+    assert abs(float(residual.std()) - 1) < 5 / math.sqrt(2 * residual.numel())
+    torch.testing.assert_close(log_q, Independent(Normal(mean, log_std.exp()), 1).log_prob(z))

@@ -26,9 +26,10 @@ HOMES = {
     "parameters": {"distributions"},
     "quadrature": {"distributions"},
     "denoiser": {"samplers", "learned"},
+    "ancestral": {"learned"},
     "bound": {"learned", "optimal"},
     "stochastic": {"learned"},
-    "ddpm": {"learned"},
+    "ddpm": {"learned", "dpm"},
     "parts": {"flows", "gan", "vae"},
     "interactive": {"exact"},
 }
