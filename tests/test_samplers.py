@@ -212,9 +212,17 @@ def test_same_seed_same_samples_and_the_global_generator_is_left_alone():
 
 def test_a_table_of_variances_is_used_as_given():
     schedule, x_T = Schedule.linear(25), torch.randn(4, 2, generator=seeded())
-    table = ancestral(Answer(0.2), schedule, x_T=x_T, variance=schedule.beta.float(), generator=seeded(1))
-    named = ancestral(Answer(0.2), schedule, x_T=x_T, variance="beta", generator=seeded(1))
+    # All states: the last is the guess itself, whatever the variance.
+    walk = {"x_T": x_T, "trajectory": True}
+    table = ancestral(Answer(0.2), schedule, variance=schedule.beta.float(), generator=seeded(1), **walk)
+    named = ancestral(Answer(0.2), schedule, variance="beta", generator=seeded(1), **walk)
     torch.testing.assert_close(table, named)
+
+
+def test_a_table_of_variances_serves_single_steps_only():
+    sampler = Ancestral(Answer(0.2), Schedule.linear(25), variance=Schedule.linear(25).beta)
+    with pytest.raises(ValueError, match="s must be t - 1 = 9"):
+        sampler.step(torch.zeros(2, 2), 10, 5)
 
 
 def test_a_network_decides_dtype_and_records_no_gradient():
@@ -248,6 +256,7 @@ def test_a_cpu_generator_serves_a_gpu_and_gives_the_same_samples():
         ({"variance": "sigma"}, "variance"),
         ({"variance": torch.ones(3)}, "variance.shape"),
         ({"variance": -torch.ones(26)}, "variance"),
+        ({"variance": torch.eye(26)[3] - torch.eye(26)[4]}, "variance"),
         ({"clip": (1.0, -1.0)}, "clip"),
         ({"clip": 1.0}, "clip"),
         ({"x_T": torch.zeros(2, 2)}, "shape"),
