@@ -266,3 +266,16 @@ def test_a_decoder_variance_of_your_own_is_the_same_with_learned_and_fixed_varia
     assert torch.equal(own.terms[1:], usual.terms[1:]) and own.L_0 != usual.L_0
     with pytest.raises(ValueError, match="^decoder_variance"):
         bound("learned", 0.0)
+
+
+def test_the_guess_is_clipped_with_a_learned_variance_too():
+    sampler = Ancestral(Answer(0.0, "free", scale=50.0), Schedule.linear(25), variance="learned", clip=(-1.0, 1.0))
+    samples = sampler.sample((50, 2), generator=seeded())
+    assert float(samples.abs().max()) == 1.0
+
+
+def test_the_variance_of_a_jump_lies_between_those_of_the_jump():
+    schedule, x_t = Schedule.linear(25), torch.zeros(3, 2, dtype=torch.float64)
+    for output, name in ((1.0, "beta"), (-1.0, "beta_tilde")):
+        log_variance = predict_step(Answer(output, "range"), schedule, x_t, 20, 5)[1]
+        torch.testing.assert_close(log_variance.exp(), torch.full_like(x_t, getattr(schedule.transition(20, 5), name)))

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OTHERS = ("accessibility", "book", "browser", "links", "tools", "faults", "mutants", "museum", "determinism")
 # Whose tests a module's are, where no file bears its name.
 HOMES = {
-    "oracle": {"distributions"},
+    "oracle": {"distributions", "learned"},
     "parameters": {"distributions"},
     "quadrature": {"distributions"},
     "denoiser": {"samplers", "learned"},
@@ -31,6 +31,7 @@ HOMES = {
     "stochastic": {"learned"},
     "ddpm": {"learned", "dpm"},
     "parts": {"flows", "gan", "vae"},
+    "diagrams": {"figures"},
     "interactive": {"exact"},
 }
 SECONDS = 1500.0
