@@ -5,6 +5,7 @@ r"""A local Sphinx extension: what this book needs and Jupyter Book does not do 
 - The alternative text that ``diffutils.figures.show`` stores with a picture reaches the page.
 - An equation of several lines keeps its ``\tag``: Sphinx would wrap it into an environment in which tags are errors.
 - Nothing is left of Thebe, which would fetch a kernel from elsewhere, and whose script the theme loads twice.
+- The theme's source maps, which serve its makers and weigh three megabytes, are left out.
 - Mathematics is set by scripts and fonts that lie beside the pages, so that the book can be read without a network.
 """
 
@@ -33,6 +34,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", _bring_mathjax, priority=100)
     app.connect("config-inited", _drop_thebe)
     app.connect("doctree-resolved", _keep_tags)
+    app.connect("build-finished", _drop_source_maps)
     _carry_alternative_text()
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -68,6 +70,11 @@ def _keep_tags(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         if r"\tag" in block.astext() and not block.get("nowrap"):
             block[:] = [nodes.Text(rf"\[{block.astext()}\]")]
             block["nowrap"] = True
+
+
+def _drop_source_maps(app: Sphinx, exception: Exception | None) -> None:
+    for path in Path(app.outdir).glob("_static/**/*.map"):
+        path.unlink()
 
 
 def _carry_alternative_text() -> None:
