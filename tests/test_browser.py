@@ -57,7 +57,7 @@ def test_every_slider_of_a_page_moves(browser, site, name):
 def test_every_figure_that_draws_itself_answers(browser, site, name):
     with Visit(browser, address_of(site, name), "dark") as visit:
         for figure in visit.page.locator("figure.exact").all():
-            drawing, label = figure.locator("svg"), figure.locator("output")
+            drawing, label = figure.locator("svg[role=img]"), figure.locator("output")
             for control in figure.locator("input").all():
                 seen = set()
                 control.focus()

@@ -5,6 +5,7 @@ r"""A local Sphinx extension: what this book needs and Jupyter Book does not do 
 - The alternative text that ``diffutils.figures.show`` stores with a picture reaches the page.
 - An equation of several lines keeps its ``\tag``: Sphinx would wrap it into an environment in which tags are errors.
 - Nothing is left of Thebe, which would fetch a kernel from elsewhere, and whose script the theme loads twice.
+- The empty corner of a table is a cell, not a header without words.
 - The theme's source maps, which serve its makers and weigh three megabytes, are left out.
 - Mathematics is set by scripts and fonts that lie beside the pages, so that the book can be read without a network.
 """
@@ -12,6 +13,7 @@ r"""A local Sphinx extension: what this book needs and Jupyter Book does not do 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from importlib.metadata import distribution
 from pathlib import Path
@@ -24,6 +26,8 @@ from sphinx.config import Config
 from execution import ENVIRONMENT, ROOT, TIMEOUT_SECONDS, cache_path
 
 MATHJAX_SCRIPT = "tex-chtml-full.js"
+# A header cell without words, as in the corner of a table, would be announced as a header all the same.
+EMPTY_HEADER = re.compile(r"<th[^>]*>\s*(?:<p>\s*</p>)?\s*</th>")
 MATHJAX_FONTS = "output/chtml/fonts/woff-v2"
 
 
@@ -34,6 +38,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", _bring_mathjax, priority=100)
     app.connect("config-inited", _drop_thebe)
     app.connect("doctree-resolved", _keep_tags)
+    app.connect("html-page-context", _leave_corners_empty)
     app.connect("build-finished", _drop_source_maps)
     _carry_alternative_text()
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -70,6 +75,11 @@ def _keep_tags(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         if r"\tag" in block.astext() and not block.get("nowrap"):
             block[:] = [nodes.Text(rf"\[{block.astext()}\]")]
             block["nowrap"] = True
+
+
+def _leave_corners_empty(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
+    if "body" in context:
+        context["body"] = EMPTY_HEADER.sub("<td></td>", context["body"])
 
 
 def _drop_source_maps(app: Sphinx, exception: Exception | None) -> None:
