@@ -105,7 +105,7 @@ FAULTS = {
         ("running products shifted by one", "Schedule.from_alpha_bar", "checked_alpha_bar(alpha_bar).log()",
          "checked_alpha_bar(alpha_bar).log().roll(1)"),
         ("zero terminal SNR: alpha_bar stretched, not its root", "Schedule.with_zero_terminal_snr",
-         "self.log_alpha_bar[1]) / 2)", "self.log_alpha_bar[1]))"),
+         "log_alpha_bar[0]) / 2)", "log_alpha_bar[0]))"),
         ("respaced with the betas of single steps", "Schedule.respaced", "-torch.expm1(log_alpha_bar.diff())", "self.beta[kept[1:]]"),
         ("respaced times not mapped back", "Schedule.respaced", "self.timesteps[kept[1:]]", "torch.arange(1, steps + 1)"),
         ("respaced schedule ends before T", "Schedule.respaced", "(2 * k * self.T + steps) // (2 * steps)",
