@@ -31,6 +31,10 @@ def _numbers(mixture: GaussianMixture) -> dict[str, list[float]]:
     return {name: values.flatten().tolist() for name, values in parts.items()}
 
 
+def _tensors(mixture: GaussianMixture) -> dict[str, Tensor]:
+    return {name: torch.tensor(values, dtype=torch.float64) for name, values in _numbers(mixture).items()}
+
+
 def _normal(x: Tensor) -> Tensor:
     return torch.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
 
@@ -83,7 +87,7 @@ def quantile_path(mixture: GaussianMixture, x_T: Tensor, alpha_bar: Tensor) -> T
 
     Source: Song et al. 2021 (arXiv:2011.13456), section 4.3: the flow has the marginals q_t.
     """
-    numbers = {name: torch.tensor(values, dtype=torch.float64) for name, values in _numbers(mixture).items()}
+    numbers = _tensors(mixture)
     # Upper and lower tails: 1 - F keeps the digits where F is nearly 1.
     target = _tails(numbers, x_T.double(), float(alpha_bar[0]))
     return torch.stack([_quantile(numbers, target, float(level)) for level in alpha_bar])
@@ -124,7 +128,7 @@ def probability_flow(mixture: GaussianMixture, *, steps: int = 40, points: int =
     lambdas = torch.linspace(-math.log(20.0), -math.log(0.02), 61, dtype=torch.float64)
     alpha_bar = torch.sigmoid(2 * lambdas)
     shares = (torch.arange(points, dtype=torch.float64) + 0.5) / points
-    numbers = {name: torch.tensor(values, dtype=torch.float64) for name, values in _numbers(mixture).items()}
+    numbers = _tensors(mixture)
     starts = _quantile(numbers, torch.stack([shares, 1 - shares]), float(alpha_bar[0]))
     exact_paths = quantile_path(mixture, starts, alpha_bar)
     where = torch.linspace(0, 1, len(lambdas)).tolist()

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from diffutils.networks import MLP
 from diffutils.process import convert_at, draw_noise
 from diffutils.samplers import AnnealedLangevin
-from diffutils.samplers.base import require_signal
+from diffutils.samplers.base import require_finite_levels
 from diffutils.schedule import Schedule
 from diffutils.validation import check_choice, check_data, check_int, require
 
@@ -58,7 +58,7 @@ class NCSN(nn.Module):
         require(isinstance(network, nn.Module), "network", type(network).__name__, "a torch.nn.Module")
         require(isinstance(schedule, Schedule), "schedule", type(schedule).__name__, "a Schedule")
         self.prediction = check_choice("prediction", prediction, OUTPUTS)
-        require_signal(type(self).__name__, schedule)
+        require_finite_levels(type(self).__name__, schedule)
         self.network, self.schedule = network, schedule
         if shape is None and hasattr(network, "dim"):
             shape = (network.dim,)

@@ -112,7 +112,7 @@ class Sampler:
         raise NotImplementedError(f"{type(self).__name__} has no rule")
 
 
-def require_signal(name: str, schedule: Schedule) -> None:
+def require_finite_levels(name: str, schedule: Schedule) -> None:
     """Raise ``ValueError`` for a sampler or model that divides by sqrt(alpha_bar_T), if that is 0."""
     lowest = float(schedule.alpha_bar[-1])
     require(lowest > 0, "schedule.alpha_bar[-1]", lowest, f"above 0 for {name}, whose noise levels must be finite")

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from diffutils.process import draw_noise
-from diffutils.samplers.base import Sampler, require_signal
+from diffutils.samplers.base import Sampler, require_finite_levels
 from diffutils.samplers.denoiser import Denoiser
 from diffutils.schedule import Schedule
 from diffutils.validation import check_data, check_float, check_int
@@ -122,7 +122,7 @@ class AnnealedLangevin(Sampler):
         clip: tuple[float, float] | None = None,
     ) -> None:
         super().__init__(denoiser, schedule, clip=clip)
-        require_signal(type(self).__name__, schedule)
+        require_finite_levels(type(self).__name__, schedule)
         self.step_size = check_float("step", step, 0.0, 4.0)
         self.steps_per_level = check_int("steps_per_level", steps_per_level, 1)
         self.denoise = bool(denoise)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffutils.samplers.base import Sampler, require_signal
+from diffutils.samplers.base import Sampler, require_finite_levels
 from diffutils.samplers.denoiser import Denoiser
 from diffutils.schedule import Schedule
 from diffutils.validation import check_choice
@@ -47,7 +47,7 @@ class Euler(Sampler):
         clip: tuple[float, float] | None = None,
     ) -> None:
         super().__init__(denoiser, schedule, clip=clip)
-        require_signal(type(self).__name__, schedule)
+        require_finite_levels(type(self).__name__, schedule)
         self.variable = check_choice("variable", variable, VARIABLES)
 
     def _step(self, x_t: Tensor, t: int, s: int, generator: torch.Generator | None) -> Tensor:

@@ -16,7 +16,7 @@ FAULTS = {
          "float(self.schedule.sqrt_alpha_bar[t - 1])"),
         ("eps-prediction at zero terminal SNR let in", "Sampler.__init__", "check_signal(denoiser, schedule)", "pass"),
         ("steps forward in time let in", "Sampler.step", "0, t - 1), generator", "0, self.schedule.T), generator"),
-        ("an infinite noise level let in", "require_signal", "lowest > 0", "lowest >= 0"),
+        ("an infinite noise level let in", "require_finite_levels", "lowest > 0", "lowest >= 0"),
     ],
     "samplers.ancestral": [
         ("noise in the last step", "Ancestral._step", "return mean if s == 0 else mean", "return mean"),
