@@ -109,14 +109,21 @@ def test_a_chapter_trains_and_samples(path):
 
 
 @chapter
-def test_each_exercise_has_a_folded_solution_that_runs(path):
-    text = prose(path)
-    number = number_of(path)
-    exercises = re.findall(rf"\*\*Exercise {number}\.(\d+)\.?\*\*", text)
-    solutions = re.findall(rf"\*\*Solution {number}\.(\d+)\.?\*\*", text)
+def test_each_exercise_has_a_start_a_hint_and_a_solution_that_is_checked(path):
+    number, text = number_of(path), path.read_text()
+    section = text[text.index("\n## Exercises\n") : text.index("\n## Papers\n")]
+    exercises = section.split("\n> **Exercise ")[1:]
     assert len(exercises) >= 3
-    assert exercises == solutions == [str(index) for index in range(1, len(exercises) + 1)]
-    assert sum("hide-cell" in tags(cell) for cell in cells(path, "code")) >= len(exercises)
+    for index, exercise in enumerate(exercises, 1):
+        name = f"{number}.{index}"
+        parts = [
+            rf"{name}\.\*\* .+?",
+            rf'```{{code-cell}} ipython3\n:tags: \[hide-cell, start\]\n.+?\ncheck\("{name}", .+?\)\n```',
+            rf"<details>\n<summary>Hint {name}</summary>\n\n.+?\n\n</details>",
+            rf"<details>\n<summary>Solution {name}</summary>\n\n.+?\n\n</details>",
+            rf'```{{code-cell}} ipython3\n:tags: \[hide-cell, solution\]\n.*?\nassert check\("{name}", .+?\)\n.*?```',
+        ]
+        assert re.fullmatch(r"\n\n".join(parts), exercise.strip(), re.DOTALL), exercise
 
 
 @notebook

@@ -5,6 +5,7 @@ r"""A local Sphinx extension: what this book needs and Jupyter Book does not do 
 - The alternative text that ``diffutils.figures.show`` stores with a picture reaches the page.
 - An equation of several lines keeps its ``\tag``: Sphinx would wrap it into an environment in which tags are errors.
 - Nothing is left of Thebe, which would fetch a kernel from elsewhere, and whose script the theme loads twice.
+- A folded cell says what it holds: the start of an exercise, the code of its solution.
 - The empty corner of a table is a cell, not a header without words.
 - The theme's source maps, which serve its makers and weigh three megabytes, are left out.
 - Mathematics is set by scripts and fonts that lie beside the pages, so that the book can be read without a network.
@@ -28,6 +29,13 @@ from execution import ENVIRONMENT, ROOT, TIMEOUT_SECONDS, cache_path
 MATHJAX_SCRIPT = "tex-chtml-full.js"
 # A header cell without words, as in the corner of a table, would be announced as a header all the same.
 EMPTY_HEADER = re.compile(r"<th[^>]*>\s*(?:<p>\s*</p>)?\s*</th>")
+# What is written on a folded cell, closed and open, by the tag that stands beside hide-cell.
+PROMPTS = {
+    "tag_start": ("Your turn: a start to fill in", "Your turn"),
+    "tag_solution": ("The solution in code", "The solution in code"),
+}
+# Hides from a screen reader what a fold says.
+FOLD_LABEL = ' aria-label="Toggle hidden content"'
 MATHJAX_FONTS = "output/chtml/fonts/woff-v2"
 
 
@@ -37,8 +45,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", _use_cache, priority=100)
     app.connect("config-inited", _bring_mathjax, priority=100)
     app.connect("config-inited", _drop_thebe)
+    app.connect("doctree-read", _say_what_is_folded)
     app.connect("doctree-resolved", _keep_tags)
-    app.connect("html-page-context", _leave_corners_empty)
+    app.connect("html-page-context", _mend_html)
     app.connect("build-finished", _drop_source_maps)
     _carry_alternative_text()
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -77,9 +86,15 @@ def _keep_tags(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             block["nowrap"] = True
 
 
-def _leave_corners_empty(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
+def _say_what_is_folded(app: Sphinx, doctree: nodes.document) -> None:
+    for cell in doctree.findall(nodes.container):
+        for tag in PROMPTS.keys() & set(cell["classes"]):
+            cell["prompt_show"], cell["prompt_hide"] = PROMPTS[tag]
+
+
+def _mend_html(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
     if "body" in context:
-        context["body"] = EMPTY_HEADER.sub("<td></td>", context["body"])
+        context["body"] = EMPTY_HEADER.sub("<td></td>", context["body"]).replace(FOLD_LABEL, "")
 
 
 def _drop_source_maps(app: Sphinx, exception: Exception | None) -> None:

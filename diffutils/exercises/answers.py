@@ -1,0 +1,129 @@
+"""What the checkers of exercises are made of: calling a reader's function, comparing what it returns.
+
+A checker is a function of the answer, registered by ``@exercise("2.1")``. It returns a sentence that is printed when the
+answer is right. It raises ``NotYet`` with what is wrong, mostly through ``compare``, which knows the usual mistakes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Checker = Callable[..., str]
+CHECKERS: dict[str, Checker] = {}
+
+
+class NotYet(Exception):
+    """An answer is wrong; the message is a sentence that says in what."""
+
+
+class Unanswered(Exception):
+    """The dots that stand for the answer are still there."""
+
+
+def exercise(number: str) -> Callable[[Checker], Checker]:
+    """Register the checker of the exercise with this number; raise ``ValueError`` if it has one already."""
+
+    def register(checker: Checker) -> Checker:
+        if number in CHECKERS:
+            raise ValueError(f"number must be that of an exercise without a checker, got {number!r}")
+        CHECKERS[number] = checker
+        return checker
+
+    return register
+
+
+def call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a reader's function returns.
+
+    Raises:
+        Unanswered: it returns dots or nothing.
+        NotYet: it is no function.
+    """
+    if not callable(function):
+        raise NotYet(f"A function is asked for, and this is of type {type(function).__name__}.")
+    result = function(*arguments)
+    if result is None or result is ...:
+        raise Unanswered
+    return result
+
+
+def compare(
+    what: str,
+    answer: Any,
+    right: float | Tensor,
+    *,
+    tolerance: float = 1e-6,
+    mistakes: Mapping[str, float | Tensor] | None = None,
+) -> None:
+    """Compare numbers with the right ones; return if they agree.
+
+    Args:
+        what: names the numbers at the start of a message, "the variance at beta = 0.1".
+        answer: the reader's number or tensor; anything ``torch.as_tensor`` takes.
+        right: the right value; its shape is asked of the answer.
+        tolerance: the largest difference allowed, over the largest absolute value in ``right`` (over 1 if that is 0).
+        mistakes: sentences and the values that, if they are the answer, call for them: "This is the standard
+            deviation, not the variance."
+
+    Raises:
+        Unanswered: the answer is dots or None.
+        NotYet: the numbers differ. The message says which known mistake they fit, or how far they are off, and where.
+    """
+    right = torch.as_tensor(right, dtype=torch.float64).cpu()
+    given = _numbers(what, answer, right.shape)
+    scale = float(right.abs().max()) or 1.0
+    if bool(((given - right).abs() <= tolerance * scale).all()):
+        return
+    for sentence, value in (mistakes or {}).items():
+        mistake = torch.as_tensor(value, dtype=torch.float64).cpu().expand(right.shape)
+        if bool(((given - mistake).abs() <= tolerance * max(scale, float(mistake.abs().max()))).all()):
+            raise NotYet(sentence)
+    raise NotYet(_how_far(what, given, right))
+
+
+def number(what: str, answer: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """Return a reader's number as a float; raise ``NotYet`` if it is none, or not strictly between low and high."""
+    value = float(_numbers(what, answer, torch.Size()))
+    if not low < value < high:
+        raise NotYet(f"{_capital(what)}: yours is {value:.4g}, and it must lie between {low:g} and {high:g}.")
+    return value
+
+
+def _numbers(what: str, answer: Any, shape: torch.Size) -> Tensor:
+    if answer is ... or answer is None:
+        raise Unanswered
+    try:
+        given = torch.as_tensor(answer).detach().to("cpu", torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise NotYet(f"{_capital(what)}: a number is asked for, and this is {answer!r}.") from None
+    if given.shape != shape and not (given.numel() == shape.numel() == 1):
+        raise NotYet(f"{_capital(what)}: the shape should be {tuple(shape)}, and this has {tuple(given.shape)}.")
+    given = given.reshape(shape)
+    if not bool(given.isfinite().all()):
+        raise NotYet(f"{_capital(what)}: not every number is finite.")
+    return given
+
+
+def _how_far(what: str, given: Tensor, right: Tensor) -> str:
+    worst = int((given - right).abs().argmax())
+    mine, good = float(given.reshape(-1)[worst]), float(right.reshape(-1)[worst])
+    place = f" Entry {_place(worst, right.shape)} is the worst." if right.ndim else ""
+    if mine == 0 or good == 0 or (mine < 0) != (good < 0):
+        return f"{_capital(what)}: yours is {mine:.4g}, off by {mine - good:.2g}.{place}"
+    ratio = mine / good
+    size = f"{ratio:.4g} times the right one" if not 0.5 < ratio < 2 else f"{100 * (ratio - 1):+.2g} percent off"
+    return f"{_capital(what)}: yours is {mine:.4g}, {size}.{place}"
+
+
+def _place(index: int, shape: torch.Size) -> str:
+    place = [int(i) for i in torch.unravel_index(torch.tensor(index), shape)]
+    return str(place[0] if len(place) == 1 else tuple(place))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

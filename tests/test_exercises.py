@@ -1,0 +1,116 @@
+"""The checkers of the exercises accept right answers and say of wrong ones what is wrong."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from exercises import Answers
+
+from diffutils.exercises import NotYet, Unanswered, call, check, compare, number
+from diffutils.exercises.answers import exercise
+
+CHAPTERS = Path(__file__).resolve().parent.parent / "chapters"
+MODULES = sorted(path.stem for path in (Path(__file__).parent / "exercises").glob("chapter_*.py"))
+ANSWERS: dict[str, Answers] = {
+    name: answers for module in MODULES for name, answers in import_module(f"exercises.{module}").ANSWERS.items()
+}
+
+
+def said(capsys) -> str:
+    return capsys.readouterr().out
+
+
+def test_every_exercise_of_the_book_has_answers_to_try():
+    numbers = [n for path in CHAPTERS.glob("[0-9]*.md") for n in re.findall(r"\*\*Exercise ([\d.]+)\.\*\*", path.read_text())]
+    assert sorted(ANSWERS) == sorted(numbers)
+    assert all(answers.right and len(answers.wrong) >= 2 for answers in ANSWERS.values())
+
+
+RIGHT = {f"{name}-{i}": (name, one) for name, answers in ANSWERS.items() for i, one in enumerate(answers.right)}
+WRONG = {f"{name}-{text}": (name, text, one) for name, answers in ANSWERS.items() for text, one in answers.wrong.items()}
+
+
+@pytest.mark.parametrize("name, answer", RIGHT.values(), ids=RIGHT.keys())
+def test_right_answers_are_accepted(name, answer, capsys):
+    assert check(name, *answer)
+    assert re.fullmatch(rf"Exercise {re.escape(name)}: right\. [A-Z].+\.\n", said(capsys))
+
+
+@pytest.mark.parametrize("name, message, answer", WRONG.values(), ids=WRONG.keys())
+def test_wrong_answers_are_told_what_is_wrong(name, message, answer, capsys):
+    assert not check(name, *answer)
+    text = said(capsys)
+    assert re.fullmatch(rf"Exercise {re.escape(name)}: not yet\. [A-Z0-9].+[.?]\n", text)
+    assert re.search(message, text)
+
+
+@pytest.mark.parametrize("name", sorted(ANSWERS))
+def test_the_start_of_an_exercise_asks_for_an_answer(name, capsys):
+    assert not check(name, ...)
+    assert said(capsys) == f"Exercise {name}: no answer yet. Put yours where the dots are and run the cell again.\n"
+
+
+@pytest.mark.parametrize("name", ["13.1", "2.99", "2", 2.1, "x.1", "../chapter_02.1"])
+def test_an_exercise_that_does_not_exist_is_refused(name):
+    with pytest.raises(ValueError, match="number must be that of an exercise"):
+        check(name, 1)
+
+
+def test_two_checkers_for_one_exercise_are_refused():
+    check("2.1", ...)
+    with pytest.raises(ValueError, match="without a checker, got '2.1'"):
+        exercise("2.1")(lambda answer: "")
+
+
+def test_an_error_in_the_readers_own_function_keeps_its_traceback():
+    def broken(beta):
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        check("2.1", broken)
+
+
+@pytest.mark.parametrize("nothing", [..., None])
+def test_a_function_that_returns_nothing_is_no_answer(nothing):
+    with pytest.raises(Unanswered):
+        call(lambda: nothing)
+    with pytest.raises(Unanswered):
+        compare("it", nothing, 1.0)
+
+
+@pytest.mark.parametrize(
+    "answer, right, message",
+    [
+        ("one", 1.0, "It: a number is asked for, and this is 'one'"),
+        ([1.0, 2.0], 1.0, r"It: the shape should be \(\), and this has \(2,\)"),
+        (float("nan"), 1.0, "It: not every number is finite"),
+        (2.0, 1.0, "It: yours is 2, 2 times the right one"),
+        (1.1, 1.0, r"It: yours is 1.1, \+10 percent off"),
+        (0.9, 1.0, r"It: yours is 0.9, -10 percent off"),
+        (-1.0, 1.0, "It: yours is -1, off by -2"),
+        (0.0, 1.0, "It: yours is 0, off by -1"),
+        ([[1.0, 2.0], [3.0, 5.0]], torch.tensor([[1.0, 2.0], [3.0, 4.0]]), r"Entry \(1, 1\) is the worst"),
+        ([1.0, 1.0], torch.tensor([1.0, 2.0]), "Entry 1 is the worst"),
+        (3.0, 1.0, "three"),
+    ],
+)
+def test_a_comparison_says_how_far_off_a_number_is(answer, right, message):
+    with pytest.raises(NotYet, match=message):
+        compare("it", answer, right, mistakes={"This is three.": 3.0})
+
+
+@pytest.mark.parametrize("answer, right", [(1, 1.0), ([1.0], 1.0), (1 + 1e-7, 1.0), ([0.0, 1e3], torch.tensor([1e-4, 1e3]))])
+def test_a_comparison_allows_what_rounding_does(answer, right):
+    compare("it", answer, right)
+
+
+@pytest.mark.parametrize("answer", [0.0, 1.0, 2.0])
+def test_a_number_outside_its_range_is_told_the_range(answer):
+    with pytest.raises(NotYet, match=r"It: yours is .*, and it must lie between 0 and 1\."):
+        number("it", answer, 0, 1)
+
+
+def test_a_number_is_returned_as_a_float():
+    assert number("it", torch.tensor([0.5]), 0, 1) == 0.5
