@@ -83,7 +83,7 @@ class NamedSchedules:
         end = check_float("end", end, start)
         clip_min = check_float("clip_min", clip_min, 0.0, 1.0)
         curve = torch.sigmoid(torch.linspace(start, end, T + 1, dtype=torch.float64) / tau)
-        alpha_bar = ((curve[-1] - curve) / (curve[-1] - curve[0])).clamp(clip_min, 1.0)
+        alpha_bar = ((curve[-1] - curve) / (curve[-1] - curve[0])).clamp(min=clip_min)
         return cls(1 - alpha_bar[1:] / alpha_bar[:-1], "sigmoid")
 
     @classmethod

@@ -357,6 +357,7 @@ CALLS = {
 def test_calls_are_counted(name):
     denoiser = Answer(0.1)
     sampler = ALL[name](denoiser, Schedule.cosine(6))
+    assert sampler.calls == 0
     for _ in range(2):  # a second walk counts from 0 again
         denoiser.times.clear()
         sampler.sample((2, 2), generator=seeded())
@@ -390,6 +391,13 @@ def test_no_noise_is_added_on_the_way_to_t_0(name, t):
     state = draws.get_state()
     first, second = (sampler.step(x_t, t, 0, generator=draws) for _ in range(2))
     assert torch.equal(first, second) and torch.equal(draws.get_state(), state)
+
+
+@pytest.mark.parametrize("name", ["DDIM", "DDIM, half", "2M", "ancestral", "ancestral, beta", "corrected DDIM"])
+def test_the_last_step_is_the_guess_even_where_the_noise_overflows(name):
+    x_1 = torch.full((5, 2), 3.0, dtype=torch.float16)
+    sampler = ALL[name](Answer(0.2), Schedule([1e-14, 0.1]))
+    assert torch.equal(sampler.step(x_1, 1, 0, generator=seeded()), torch.full_like(x_1, 0.2))
 
 
 @deterministic
@@ -456,7 +464,7 @@ def test_bad_requests_are_named(make):
     for denoiser, word in ((lambda x, t: x, "denoiser"), (Answer(0.1, "noise"), "denoiser.prediction")):
         with pytest.raises(ValueError, match=word):
             make(denoiser, schedule)
-    for clip in ((1.0, -1.0), 1.0, (0.0, float("nan"))):
+    for clip in ((1.0, -1.0), (1.0, 1.0), 1.0, (0.0, float("nan"))):
         with pytest.raises(ValueError, match="clip"):
             make(Answer(0.1), schedule, clip=clip)
     with pytest.raises(ValueError, match="schedule"):
@@ -481,6 +489,7 @@ def test_bad_settings_are_named(make, arguments, word):
 
 @pytest.mark.parametrize(("name", "value"), [("corrections", 0), ("step", 4.0), ("step", 0.0)])
 def test_a_corrector_refuses_bad_settings(name, value):
+    assert PredictorCorrector(DDIM(Answer(0.1), Schedule.cosine(9)), step=3.9).step_size == 3.9
     with pytest.raises(ValueError, match=name):
         PredictorCorrector(DDIM(Answer(0.1), Schedule.cosine(9)), **{name: value})
     with pytest.raises(ValueError, match="predictor"):

@@ -65,6 +65,12 @@ def test_the_bias_is_of_first_order_in_the_step_and_the_walk_bursts_at_four_vari
     for step in (4.0, 5.0, 0.0):
         with pytest.raises(ValueError, match="step"):
             stationary_variance(1.0, step)
+    # The bound grows with the variance; a width of 0 has no walk, whatever the step.
+    assert stationary_variance(2.0, 7.5) == pytest.approx(32.0) and stationary_variance(0.5, 1.5) == pytest.approx(2.0)
+    with pytest.raises(ValueError, match="step"):
+        stationary_variance(0.5, 2.5)
+    with pytest.raises(ValueError, match="^variance"):
+        stationary_variance(0.0, 1.0)
     x = langevin(lambda x: -x, torch.zeros(100), step=4.5, steps=60, generator=make_generator(0))
     assert float(x.square().mean()) > 100
 
@@ -180,11 +186,15 @@ def test_a_respaced_schedule_is_asked_at_the_times_the_network_knows() -> None:
     ],
 )
 def test_it_refuses_bad_requests(wrong: dict, word: str) -> None:
+    assert AnnealedLangevin(Silent(), LADDER, step=3.9).step_size == 3.9
     with pytest.raises(ValueError, match=word):
         annealed_langevin(**{"denoiser": Silent(), "schedule": LADDER, "shape": (2, 2), **wrong})
 
 
 def test_plain_langevin_refuses_bad_requests() -> None:
-    for wrong in ({"step": -1.0}, {"steps": 0}, {"x": torch.full((2, 1), float("nan"))}):
-        with pytest.raises(ValueError):
-            langevin(**{"score": torch.neg, "x": torch.zeros(2, 1), "step": 0.1, "steps": 1, **wrong})
+    right = {"score": torch.neg, "x": torch.zeros(2, 1), "step": 0.1, "steps": 1}
+    assert langevin(**right).shape == (2, 1)
+    nothing = {"x.shape": {"x": torch.tensor(0.0)}, "x": {"x": torch.full((2, 1), float("nan"))}, "steps": {"steps": 0}}
+    for word, wrong in [*nothing.items(), ("step", {"step": 0.0}), ("step", {"step": -1.0})]:
+        with pytest.raises(ValueError, match=f"^{word} must be"):
+            langevin(**right | wrong)

@@ -232,6 +232,14 @@ def test_x0_cannot_be_asked_of_eps_where_no_signal_is_left():
         assert bool(torch.isfinite(convert(schedule, x, x, 1000, "v", target)).all())
 
 
+def test_x0_cannot_be_asked_of_eps_where_the_last_step_alone_leaves_no_signal():
+    schedule, x = Schedule([0.1, 0.2, 1.0]), torch.ones(2, 2)
+    for t in (3, torch.tensor([3, 2])):
+        with pytest.raises(ValueError, match="alpha_bar_t > 0"):
+            convert(schedule, x, x, t, "eps", "x0")
+    assert bool(torch.isfinite(convert(schedule, x, x, torch.tensor([2, 1]), "eps", "x0")).all())
+
+
 def calls(schedule: Schedule):
     """Every public function as a call of data and time."""
     return {
@@ -281,7 +289,8 @@ def test_other_bad_input_is_refused():
         "value": lambda: convert(schedule, torch.full((2, 3), math.nan), x, 1, "eps", "x0"),
         "source": lambda: convert(schedule, x, x, 1, "epsilon", "x0"),
         "target": lambda: convert(schedule, x, x, 1, "eps", "x"),
-        "steps": lambda: forward_chain(schedule, x, steps=1001),
+        "steps must be .* got 1001": lambda: forward_chain(schedule, x, steps=1001),
+        "steps must be .* got -1": lambda: forward_chain(schedule, x, steps=-1),
         "generator": lambda: diffuse(schedule, x, 1, generator=0),
     }
     for argument, call in cases.items():

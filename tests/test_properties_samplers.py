@@ -39,6 +39,8 @@ MAKERS = {
     "langevin": lambda d, s: AnnealedLangevin(d, s, steps_per_level=2),
     "langevin, not denoised": lambda d, s: AnnealedLangevin(d, s, steps_per_level=1, denoise=False),
 }
+# Not drawn: of a hundred draws among so many names some names get none.
+each = pytest.mark.parametrize("name", MAKERS)
 # Chains whose law, given x_0, is q(x_s | x_0) at every s.
 FAITHFUL = ["ancestral, beta_tilde", "ddim, 0", "ddim, 0.6", "ddim, 1"]
 # Rules that are exact on the straight line from x_0 to its noise; the first two on every schedule.
@@ -85,8 +87,9 @@ def test_every_sampler_is_among_those_tested():
     assert made == {kind for kind in offered if issubclass(kind, Sampler)} - {Sampler}
 
 
-@examples(60)
-@given(st.sampled_from(sorted(MAKERS)), gentle_schedules(), st.sampled_from(PREDICTIONS), st.integers(1, 6), st.data())
+@each
+@examples(5)
+@given(schedule=gentle_schedules(), prediction=st.sampled_from(PREDICTIONS), size=st.integers(1, 6), data=st.data())
 def test_examples_of_a_batch_do_not_know_of_one_another(name, schedule, prediction, size, data):
     # Any choice of examples, in any order, with their own noise, gives that choice of the samples.
     order = data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=6))
@@ -117,8 +120,9 @@ def _parent(schedule: Schedule) -> Schedule:
     return Schedule.from_alpha_bar(log_alpha_bar[1:].exp())
 
 
-@examples(150)
-@given(st.sampled_from(FAITHFUL), schedules(), st.data())
+@pytest.mark.parametrize("name", FAITHFUL)
+@examples(40)
+@given(schedule=schedules(), data=st.data())
 def test_given_the_data_a_jump_keeps_the_marginals(name, schedule, data):
     # x_s = k x_t + c x_0 + m z: then k a_t + c = a_s, and k^2 (1 - alpha_bar_t) + m^2 = 1 - alpha_bar_s.
     assume(schedule.T >= 2)
@@ -138,8 +142,9 @@ def test_given_the_data_a_jump_keeps_the_marginals(name, schedule, data):
     assert abs(keep**2 * float(sigma2[t]) + noise**2 - float(sigma2[s])) <= 4 * near * float(sigma2[s])
 
 
-@examples(100)
-@given(st.sampled_from(STRAIGHT), schedules(), gentle_schedules(), st.integers(0, 10**6))
+@pytest.mark.parametrize("name", STRAIGHT)
+@examples(25)
+@given(any_schedule=schedules(), gentle=gentle_schedules(), seed=st.integers(0, 10**6))
 def test_given_the_data_the_flow_is_a_straight_line(name, any_schedule, gentle, seed):
     # With x_0 known the probability flow keeps its noise: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps.
     schedule = any_schedule if name in STRAIGHT[:2] else gentle
@@ -165,8 +170,9 @@ def test_methods_that_are_one_method_agree_at_every_step(schedule, prediction, s
     assert_close(path("dpm-solver", few), path("ddim, 0", few), rtol=0, atol=1e-8)
 
 
-@examples(100)
-@given(st.sampled_from(sorted(MAKERS)), gentle_schedules(), st.integers(1, 3), st.data())
+@each
+@examples(8)
+@given(schedule=gentle_schedules(), batch=st.integers(1, 3), data=st.data())
 def test_counts_times_dtype_and_the_last_step(name, schedule, batch, data):
     dtype = data.draw(st.sampled_from([torch.float32, torch.float64]))
     oracle, asked = MIXTURE.denoiser(_parent(schedule), "x0"), []

@@ -254,7 +254,7 @@ def test_a_cpu_generator_serves_a_gpu_and_gives_the_same_samples():
     ("arguments", "named"),
     [
         ({"variance": "sigma"}, "variance"),
-        ({"variance": torch.ones(3)}, "variance.shape"),
+        ({"variance": torch.ones(3)}, r"variance.shape must be \(26,\)"),
         ({"variance": -torch.ones(26)}, "variance"),
         ({"variance": torch.eye(26)[3] - torch.eye(26)[4]}, "variance"),
         ({"clip": (1.0, -1.0)}, "clip"),

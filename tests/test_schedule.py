@@ -164,7 +164,8 @@ def test_a_geometric_ladder_has_one_ratio_and_the_ends_asked_for():
     # Song and Ermon 2019, section 5: ten levels from 1 down to 0.01
     assert_close(levels[1:] / levels[:-1], torch.full((9,), 100 ** (1 / 9), dtype=torch.float64), rtol=1e-12, atol=0.0)
     assert schedule.timesteps.tolist() == list(range(11)) and schedule.name == "geometric"
-    assert Schedule.geometric(1, 0.5, 2.0).noise_levels[1:].tolist() == pytest.approx([2.0], rel=1e-14)
+    for T, ends in ((1, [2.0]), (2, [0.5, 2.0])):
+        assert Schedule.geometric(T, 0.5, 2.0).noise_levels[1:].tolist() == pytest.approx(ends, rel=1e-14)
     short = schedule.respaced(5)
     assert_close(short.noise_levels, schedule.noise_levels[short.timesteps], rtol=0.0, atol=0.0)
 
@@ -193,6 +194,12 @@ def test_respaced_twice_maps_to_the_first_parent():
     assert torch.equal(nested.alpha_bar, parent.alpha_bar[::100])
 
 
+def test_a_jump_of_one_step_is_the_tables_bit_for_bit(schedule):
+    tables = (schedule.sqrt_alpha, schedule.beta, schedule.posterior_x0, schedule.posterior_xt, schedule.beta_tilde)
+    for t in range(1, schedule.T + 1):
+        assert schedule.transition(t, t - 1) == tuple(float(table[t]) for table in tables)
+
+
 def test_gather_one_time_and_one_per_sample():
     schedule = Schedule.linear()
     like = torch.zeros(4, 3, 8, 8)
@@ -207,13 +214,23 @@ def test_gather_one_time_and_one_per_sample():
     assert torch.equal(double.flatten(), schedule.alpha_bar[[3] * 4])
 
 
-def test_gather_caches_one_copy_and_does_not_mistake_tables():
+def test_gather_takes_a_number_for_a_batch_of_one():
+    schedule, like = Schedule.linear(), torch.tensor(0.5)
+    assert schedule.gather(schedule.beta, 7, like).shape == ()
+    assert schedule.gather(schedule.beta, torch.tensor([7]), like).tolist() == [float(schedule.beta[7].float())]
+    with pytest.raises(ValueError, match=r"^t\.shape must be \(1,\)"):
+        schedule.gather(schedule.beta, torch.tensor([7, 8]), like)
+
+
+def test_gather_caches_copies_up_to_a_limit_and_does_not_mistake_tables():
     schedule = Schedule.linear(100)
     like, t = torch.zeros(1), torch.tensor([50])
+    held = []
     for _ in range(300):
         scaled = schedule.alpha_bar * 2
         assert float(schedule.gather(scaled, t, like)) == pytest.approx(2 * float(schedule.alpha_bar[50]))
-    assert len(schedule._cache) <= 128
+        held.append(len(schedule._cache))
+    assert max(held) == 128 and held[:3] == [1, 2, 3]
     other = copy.deepcopy(schedule)
     assert float(other.gather(other.alpha_bar, t, like)) == pytest.approx(float(schedule.alpha_bar[50]))
 
@@ -257,24 +274,32 @@ def test_gather_refuses_bad_times(t, word):
         (lambda: Schedule([0.1, 0.2], timesteps=[1]), "timesteps.shape"),
         (lambda: Schedule([0.1, 0.2], timesteps=[2, 1]), "timesteps"),
         (lambda: Schedule([0.1, 0.2], timesteps=[0, 1]), "timesteps"),
+        (lambda: Schedule([0.1, 0.2], timesteps=[1, 1]), "timesteps"),
         (lambda: Schedule([0.1, 0.2], timesteps=[1.0, 2.0]), "timesteps.dtype"),
+        (lambda: Schedule([0.1], timesteps=[True]), "timesteps.dtype"),
+        (lambda: Schedule([0.1], timesteps=[1 + 0j]), "timesteps.dtype"),
         (lambda: Schedule.linear(0), "T"),
         (lambda: Schedule.linear(2.5), "T"),
         (lambda: Schedule.linear(20), "T"),
         (lambda: Schedule.linear(10, 0.1, 1.0), "beta_end"),
+        (lambda: Schedule.linear(10, 0.1, 0.0), "beta_end"),
         (lambda: Schedule.linear(10, 0.0, 0.1), "beta_start"),
+        (lambda: Schedule.linear(10, 1.0, 0.1), "beta_start"),
         (lambda: Schedule.quadratic(-1), "T"),
         (lambda: Schedule.quadratic(10, 0.1, 2.0), "beta_end"),
         (lambda: Schedule.cosine(0), "T"),
         (lambda: Schedule.cosine(10, s=-0.1), "s"),
         (lambda: Schedule.cosine(10, max_beta=1.0), "max_beta"),
+        (lambda: Schedule.cosine(10, max_beta=0.0), "max_beta"),
         (lambda: Schedule.sigmoid(0), "T"),
         (lambda: Schedule.sigmoid(10, start=3.0, end=3.0), "end"),
         (lambda: Schedule.sigmoid(10, tau=0.0), "tau"),
         (lambda: Schedule.sigmoid(10, clip_min=0.0), "clip_min"),
+        (lambda: Schedule.sigmoid(10, clip_min=1.0), "clip_min"),
         (lambda: Schedule.constant(0, 0.1), "T"),
-        (lambda: Schedule.constant(10, 1.0), "beta"),
-        (lambda: Schedule.constant(10, None), "beta"),
+        (lambda: Schedule.constant(10, 1.0), "beta must"),
+        (lambda: Schedule.constant(10, 0.0), "beta must"),
+        (lambda: Schedule.constant(10, None), "beta must"),
         (lambda: Schedule.from_noise_levels([]), "levels.shape"),
         (lambda: Schedule.from_noise_levels("ladder"), "levels"),
         (lambda: Schedule.from_noise_levels([0.0, 1.0]), "levels"),
@@ -289,6 +314,8 @@ def test_gather_refuses_bad_times(t, word):
         (lambda: Schedule.from_alpha_bar([0.9, 0.5, -0.1]), r"alpha_bar\[2\]"),
         (lambda: Schedule.from_alpha_bar([0.9, float("nan")]), r"alpha_bar\[1\]"),
         (lambda: Schedule([0.5]).with_zero_terminal_snr(), "T"),
+        # 1e-20 is lost in log(alpha_bar): the last two entries are one number.
+        (lambda: Schedule([0.5, 0.5, 0.5, 1e-20]).with_zero_terminal_snr(), r"alpha_bar\[T-1\].*got 0\.1"),
         (lambda: Schedule.geometric(0, 0.1, 1.0), "T"),
         (lambda: Schedule.geometric(5, 0.0, 1.0), "sigma_min"),
         (lambda: Schedule.geometric(5, 1.0, 1.0), "sigma_max"),

@@ -21,6 +21,9 @@ from diffutils.samplers.base import Sampler
 from diffutils.samplers.denoiser import Denoiser
 from diffutils.schedule import Schedule
 
+# What is known of the step before where there was none: its end, the time there, its guess of x_0, its length.
+_NO_STEP: tuple[Tensor | None, int, Tensor | None, float] = (None, 0, None, 0.0)
+
 
 class DPMSolver2M(Sampler):
     """The multistep solver DPM-Solver++(2M): one call a step, second order.
@@ -40,12 +43,12 @@ class DPMSolver2M(Sampler):
     def __init__(self, denoiser: Denoiser, schedule: Schedule, *, clip: tuple[float, float] | None = None) -> None:
         super().__init__(denoiser, schedule, clip=clip)
         self._lambda = 0.5 * schedule.snr.log()
-        self._before: tuple[Tensor | None, int, Tensor | None, float] = (None, 0, None, 0.0)
+        self._before = _NO_STEP
 
     def _step(self, x_t: Tensor, t: int, s: int, generator: torch.Generator | None) -> Tensor:
         x0_hat = self.guess(x_t, t)
         if s == 0:
-            self._before = (None, 0, None, 0.0)
+            self._before = _NO_STEP
             return x0_hat
         h, guess = float(self._lambda[s] - self._lambda[t]), x0_hat
         state, time, x0_before, h_before = self._before
