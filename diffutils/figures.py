@@ -23,7 +23,7 @@ from torch import Tensor
 from diffutils.validation import check_data, check_int, require
 
 DATA = "#0072B2"
-NOISE = "#7F7F7F"
+NOISE = "#666666"
 MODEL = "#D55E00"
 EXACT = "#009E73"
 PALETTE = (DATA, MODEL, EXACT, "#CC79A7", "#E69F00", "#56B4E9", "#000000")

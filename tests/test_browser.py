@@ -34,6 +34,37 @@ def test_a_page_is_whole_at_every_width(browser, site, name, mode):
         assert visit.problems == []
 
 
+TOO_WIDE = """[...document.querySelectorAll('.bd-article div.math')]
+    .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.innerText.slice(0, 8))"""
+
+
+@each_page
+def test_equations_fit_a_phone(browser, site, name):
+    with Visit(browser, address_of(site, name), width=min(WIDTHS)) as visit:
+        if not visit.page.locator("div.math").count():
+            return
+        visit.wait_for_mathematics()
+        visit.page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
+        visit.page.wait_for_timeout(100)  # a fold tells that it has opened in a moment of its own
+        assert visit.page.evaluate(TOO_WIDE) == []
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if re.match(r"chapters/\d", name)])
+def test_an_exercise_keeps_its_secrets_until_asked(browser, site, name):
+    with Visit(browser, address_of(site, name)) as visit:
+        exercises = visit.page.locator("section[id='exercises']")
+        folds = exercises.locator("details")
+        kinds = ["Your turn: a start to fill in", "Hint", "Solution", "The solution in code"]
+        words = [re.sub(r" [\d.]+$", "", text.strip()) for text in folds.locator("summary").all_inner_texts()]
+        assert words == kinds * (len(words) // 4) and len(words) >= 12
+        for fold in folds.all()[:4]:
+            inside = fold.locator(":scope > :not(summary)").first
+            assert not inside.is_visible()
+            fold.locator("summary").press("Enter")
+            assert inside.is_visible()
+        assert visit.problems == []
+
+
 @each_page
 def test_every_slider_of_a_page_moves(browser, site, name):
     with Visit(browser, address_of(site, name)) as visit:
@@ -79,6 +110,21 @@ def test_a_slider_follows_the_mouse(browser, site):
         visit.page.mouse.click(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
         assert figure.locator("output").inner_text() != before
         assert slider.input_value() == slider.get_attribute("max")
+
+
+@pytest.mark.parametrize("name, kind", [("01_overview", "slider"), ("11_schedule_doctor", "exact")])
+def test_a_figure_follows_a_finger(browser, site, name, kind):
+    context = browser.new_context(has_touch=True, viewport={"width": 360, "height": 740})
+    page = context.new_page()
+    page.goto(address_of(site, f"chapters/{name}"))
+    figure = page.locator(f"figure.{kind}").first
+    slider, before = figure.locator("input").last, figure.locator("output").inner_text()
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    page.touchscreen.tap(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
+    assert slider.input_value() == slider.get_attribute("max")
+    assert figure.locator("output").inner_text() != before
+    context.close()
 
 
 @each_page

@@ -1,11 +1,14 @@
 """Figures carry their description, and refuse to be drawn from what they cannot show."""
 
+import itertools
 import math
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_hex
+from colorspacious import cspace_convert, deltaE
+from matplotlib.colors import to_hex, to_rgb
 
 from diffutils import diagrams, figures
 
@@ -163,3 +166,17 @@ def test_a_scatter_keeps_its_limits_or_leaves_them():
     assert near.get_xlim() == near.get_ylim() == (-2.5, 2.5)
     assert free.get_xlim()[1] > 9 and free.get_ylim()[0] < -9
     plt.close(fig)
+
+
+@pytest.mark.parametrize("eyes", ["all cones", "protanomaly", "deuteranomaly", "tritanomaly"])
+def test_colours_are_told_apart_by_every_eye(eyes):
+    """Ten units of CAM02-UCS are several steps that are just noticed; complete dichromats are the hardest case."""
+
+    def seen(colour):
+        if eyes == "all cones":
+            return np.array(to_rgb(colour))
+        space = {"name": "sRGB1+CVD", "cvd_type": eyes, "severity": 100}
+        return np.clip(cspace_convert(to_rgb(colour), space, "sRGB1"), 0, 1)
+
+    for one, other in itertools.combinations((*figures.PALETTE, figures.NOISE), 2):
+        assert deltaE(seen(one), seen(other), input_space="sRGB1") > 10, (one, other)

@@ -26,7 +26,7 @@ function draw(data, { method, N }) {
   const error = Math.sqrt(errors.reduce((sum, e) => sum + e * e, 0) / errors.length);
   const view = panel({ left: 62, top: 10, width: 560, height: 290, x: [0, 1], y: [-3, 3] });
   const picture =
-    data.paths.map((path) => view.line(path, data.colours.noise, 'stroke-opacity="0.6"')).join("") +
+    data.paths.map((path) => view.line(path, "currentColor", 'stroke-opacity="0.45"')).join("") +
     rough.map((path) => view.line(path, data.colours.model) + view.dots(path, data.colours.model, 2.2)).join("") +
     view.dots(data.ends.map((x) => [1, x]), data.colours.exact, 4) +
     view.axes({
