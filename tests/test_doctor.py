@@ -179,6 +179,22 @@ def test_wasted_steps_do_no_work():
     assert diagnose(Schedule([0.5]), normal).wasted == 0.0
 
 
+def test_a_share_of_the_work_is_a_share_of_it():
+    # Work at every step after the first, 1 : 1 : 1 : 0.1 in nats: the last is 3 % of it, however many nats there are.
+    for nats in (0.01, 1.0):
+        information = nats * torch.tensor([4.1, 3.1, 2.1, 1.1, 1.0], **F64)
+        spread = Schedule.from_alpha_bar(-torch.expm1(-2 * information))
+        normal = GaussianMixture(torch.ones(1), torch.zeros(1, 1, **F64), 1.0)
+        assert diagnose(spread, normal, idle_share=0.04).wasted == pytest.approx(1 / 5)
+        assert diagnose(spread, normal, idle_share=0.03).wasted == 0.0
+
+
+def test_betas_that_stay_rise_and_directions_without_data_have_no_variance():
+    assert diagnose(Schedule.constant(5, 0.1)).betas_rise
+    line = torch.linspace(-1, 1, 40, **F64)[:, None] * torch.tensor([[1.0, 1 / 3, 0.1, 0.7]], **F64)
+    assert bool((Moments.of(line).spread >= 0).all())
+
+
 def test_betas_as_libraries_keep_them(report):
     betas = torch.linspace(1e-4, 0.02, 50, dtype=torch.float64)
     for listed in (betas, betas.tolist(), betas.numpy()):

@@ -1,5 +1,6 @@
 """Figures that draw themselves: their numbers are those of diffutils, wherever the controls stand."""
 
+import math
 import re
 
 import matplotlib.pyplot as plt
@@ -39,6 +40,35 @@ def test_a_quantile_path_starts_where_it_is_and_keeps_order():
     # Six standard deviations out a quantile has few digits left: its slope is the density's inverse.
     torch.testing.assert_close(paths[0], starts, rtol=0, atol=1e-7)
     assert (paths.diff(dim=1) > 0).all()
+
+
+def cdf(x: torch.Tensor, alpha_bar: float) -> torch.Tensor:
+    """P(x_t <= x) for the mixture, by the library's normal law."""
+    spread = (alpha_bar * MIXTURE.covariances[:, 0, 0] + 1 - alpha_bar).sqrt()
+    parts = torch.distributions.Normal(math.sqrt(alpha_bar) * MIXTURE.means[:, 0], spread)
+    return (MIXTURE.weights * parts.cdf(x[:, None])).sum(1)
+
+
+def test_the_forward_figure_holds_the_times_and_prices_of_its_schedule():
+    schedule = Schedule.linear(100)
+    figure = forward_process(MIXTURE, schedule, positions=5)
+    times = figure.controls["t"]
+    assert times == [0, 25, 50, 75, 100] == list(figure.data["kl"]) and figure.start == {"t": 0}
+    for t in times:
+        alpha_bar = float(schedule.alpha_bar[t])
+        assert figure.data["alpha_bar"][t] == alpha_bar
+        assert figure.data["kl"][t] == MIXTURE.kl_to_standard_normal(alpha_bar)
+
+
+def test_the_flow_figure_starts_and_ends_at_the_same_quantiles_of_its_levels():
+    data = probability_flow(MIXTURE, points=9).data
+    shares = (torch.arange(9) + 0.5).double() / 9
+    for points, level in ((data["starts"], 20.0), (data["ends"], 0.02)):
+        torch.testing.assert_close(cdf(torch.tensor(points).double(), 1 / (1 + level**2)), shares, rtol=0, atol=1e-5)
+    assert data["lambdas"] == pytest.approx([-math.log(20), math.log(50)])
+    middle = [path[30][1] for path in data["paths"]]
+    level = math.sqrt(20 * 0.02)
+    torch.testing.assert_close(cdf(torch.tensor(middle).double(), 1 / (1 + level**2)), shares, rtol=0, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +145,17 @@ def test_the_page_needs_nothing_from_elsewhere_and_shows_a_still_without_scripts
     assert not re.search(r"""(?:src|href)=["']https?:""", bundle["text/html"])
     assert bundle["text/html"].index("data:image/png;base64,") < bundle["text/html"].index("<script>")
     assert not plt.get_fignums()
+
+
+def test_words_stay_words_wherever_they_stand():
+    request = dict(controls={"t": [0, 1, 2]}, start={"t": 2}, alt='A picture named "<none>", of nothing at all.')
+    one, other = (exact("forward", {"word": word}, still=plt.figure(), **request) for word in ("</script>", "b"))
+    page = one.to_html()
+    assert page.count("</script>") == 1 and 'alt="A picture named &quot;&lt;none&gt;&quot;, of nothing' in page
+    assert 'max="2" value="2" aria-valuetext="2"' in page
+    # two figures of one drawing on a page draw into their own places
+    ids = [re.search(r'id="(exact-\w+)"', figure.to_html()).group(1) for figure in (one, other, one)]
+    assert ids[0] == ids[2] != ids[1]
 
 
 @pytest.mark.parametrize(

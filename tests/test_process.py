@@ -285,6 +285,7 @@ def test_other_bad_input_is_refused():
     schedule, x = Schedule.linear(), torch.zeros(2, 3)
     cases = {
         "noise": lambda: diffuse(schedule, x, 1, noise=torch.zeros(3, 2)),
+        r"noise\.shape": lambda: diffuse(schedule, x, 1, noise=torch.tensor(0.5)),
         "x_t": lambda: posterior(schedule, x, x.double(), 1),
         "value": lambda: convert(schedule, torch.full((2, 3), math.nan), x, 1, "eps", "x0"),
         "source": lambda: convert(schedule, x, x, 1, "epsilon", "x0"),

@@ -10,6 +10,7 @@ import torch
 from diffutils.distributions import GaussianMixture
 from diffutils.process import PREDICTIONS, convert, posterior
 from diffutils.samplers import Ancestral, predict_x0, reverse_variance
+from diffutils.samplers.denoiser import posterior_variances
 from diffutils.schedule import Schedule
 
 MEAN = torch.tensor([1.0, -0.5], dtype=torch.float64)
@@ -217,6 +218,13 @@ def test_a_table_of_variances_is_used_as_given():
     table = ancestral(Answer(0.2), schedule, variance=schedule.beta.float(), generator=seeded(1), **walk)
     named = ancestral(Answer(0.2), schedule, variance="beta", generator=seeded(1), **walk)
     torch.testing.assert_close(table, named)
+
+
+def test_a_range_of_variances_has_a_lower_end_at_the_first_step_too():
+    for betas, lowest in (([0.3], 0.3), ([0.3, 0.4], float(Schedule([0.3, 0.4]).beta_tilde[2]))):
+        schedule = Schedule(betas)
+        assert posterior_variances(schedule, "range").tolist() == [0.0, lowest, *schedule.beta_tilde[2:].tolist()]
+        assert torch.equal(posterior_variances(schedule, "free"), schedule.beta_tilde)
 
 
 def test_a_table_of_variances_serves_single_steps_only():

@@ -4,4 +4,18 @@
 WHY: dict[str, str] = {}
 
 # Made by rule, by no unit test: a pattern that is found in target and name of the edit, a sentence.
-WHY_NOT: dict[str, str] = {}
+WHY_NOT: dict[str, str] = {
+    r"Schedule\.__init__: .*cumsum\( -1\)": "a list has one axis: the last is the first",
+    r"Schedule\.with_zero_terminal_snr: .*-> .*where\(share <= 0\.5,": (
+        "one number has two formulas, and at 0.5 both keep all their digits"
+    ),
+    r"Schedule\.with_zero_terminal_snr: .*-> before, last = float\(self\.alpha_bar\[- 1\]\)": (
+        "it is the number in a message that is written only where alpha_bar[T-1] and alpha_bar[T] are equal"
+    ),
+    r"Schedule\.from_noise_levels: .*-> .*where\(levels (<= 1|< 2),": (
+        "one number has two formulas, and for levels from 1 to 2 both keep all their digits"
+    ),
+    r"process\.(forward_step: .*sqrt_beta|posterior: .*(posterior_xt|beta_tilde)|convert: .*sqrt_one_minus\w+), .*-> .*minimum= 0": (
+        "t = 0 was refused already, where the first table of the function was read"
+    ),
+}
