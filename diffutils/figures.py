@@ -9,7 +9,7 @@ fixed meaning through the book (``DATA``, ``NOISE``, ``MODEL``, ``EXACT``).
 
 from __future__ import annotations
 
-import io
+import base64
 import math
 from typing import Protocol, Sequence
 
@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from diffutils.dark import building, picture
 from diffutils.validation import check_data, check_int, require
 
 DATA = "#0072B2"
@@ -61,6 +62,8 @@ def use_style() -> None:
 def show(fig: Figure, alt: str) -> None:
     """Display a figure with its alternative text, then close it.
 
+    While the book is built, the figure's dark twin (``diffutils.dark``) travels along in the output's metadata.
+
     Args:
         fig: the figure.
         alt: what the figure shows, in at least 30 characters: axes, curves, what one sees.
@@ -69,11 +72,15 @@ def show(fig: Figure, alt: str) -> None:
         ValueError: if ``alt`` is shorter than that.
     """
     require(isinstance(alt, str) and len(alt) >= 30, "alt", alt, "a description of at least 30 characters")
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=_DPI * _ZOOM)
+    data = picture(fig, dpi=_DPI * _ZOOM)
+    metadata = {"dark": _base64(picture(fig, dpi=_DPI * _ZOOM, dark=True))} if building() else None
     width = round(fig.get_figwidth() * _DPI)
     plt.close(fig)
-    display(Image(data=buffer.getvalue(), format="png", width=width, alt=alt))
+    display(Image(data=data, format="png", width=width, alt=alt, metadata=metadata))
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def scatter(ax: Axes, points: Tensor, *, color: str = DATA, limit: float | None = 2.5, size: float = 2.0) -> None:

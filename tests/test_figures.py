@@ -1,5 +1,7 @@
 """Figures carry their description, and refuse to be drawn from what they cannot show."""
 
+import base64
+import io
 import itertools
 import math
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from colorspacious import cspace_convert, deltaE
 from matplotlib.colors import to_hex, to_rgb
+from PIL import Image
 
 from diffutils import diagrams, figures
 
@@ -41,6 +44,17 @@ def test_show_displays_a_picture_with_its_text_and_closes_the_figure(shown):
     assert metadata["image/png"]["alt"] == ALT
     assert metadata["image/png"]["width"] == 400
     assert not plt.fignum_exists(fig.number)
+
+
+def test_in_the_book_a_picture_brings_its_dark_twin(shown, monkeypatch):
+    for building in ("0", "1"):
+        monkeypatch.setenv("DIFFUTILS_STATIC", building)
+        figures.show(plt.figure(figsize=(1, 1)), ALT)
+    (_, plain), (data, metadata) = (image._repr_mimebundle_() for image in shown.images)
+    assert "dark" not in plain["image/png"]
+    light, dark = (Image.open(io.BytesIO(base64.b64decode(png))) for png in (data["image/png"], metadata["image/png"]["dark"]))
+    assert light.size == dark.size == (200, 200)
+    assert light.convert("RGB").getpixel((0, 0)) == (255, 255, 255) and dark.convert("RGB").getpixel((0, 0)) == (18, 18, 18)
 
 
 @pytest.mark.parametrize("alt", ["", "A figure.", None])

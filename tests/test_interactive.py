@@ -131,7 +131,26 @@ def test_a_loop_waits_for_a_reader_who_wants_less_motion(browser):
 
 def test_the_page_holds_each_pictures_own_text(reds):
     frames = json.loads(re.search(r"const frames = (.*);", reds.to_html()).group(1).replace("<\\/", "</"))
-    assert frames == [[frame.label, frame.alt, frame.address] for frame in reds.frames]
+    assert frames == [[frame.label, frame.alt, frame.address, None] for frame in reds.frames]
+
+
+def test_in_the_book_a_frame_has_a_dark_twin_and_the_page_shows_it_in_the_dark(browser, monkeypatch):
+    monkeypatch.setenv("DIFFUTILS_STATIC", "1")
+    lines = slider(lambda value: plt.figure(figsize=(2, 1)), [0, 1], name="v", alt=alt)
+    for frame in lines.frames:
+        light, dark = (Image.open(io.BytesIO(data)).getpixel((5, 5)) for data in (frame.picture, frame.dark))
+        assert light == (255, 255, 255) and dark == (18, 18, 18)
+    page = browser.new_page()
+    page.set_content(f'<html data-theme="light"><body>{lines.to_html()}</body></html>')
+    picture = page.locator("img")
+    for theme, address in (("light", "address"), ("dark", "dark_address"), ("light", "address")):
+        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        assert picture.get_attribute("src") == getattr(lines.frames[0], address)
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.locator("input").press("ArrowRight")
+    assert picture.get_attribute("src") == lines.frames[1].dark_address
+    assert "only-dark" in picture.get_attribute("class")
+    page.close()
 
 
 def test_pictures_lose_nothing():

@@ -1,6 +1,8 @@
 """The build keeps its promises: what executes a chapter again, what reaches the page, when a chapter is not run again."""
 
+import base64
 import importlib.util
+import io
 import shutil
 
 import book_extension
@@ -11,7 +13,8 @@ import package_reference
 import pytest
 from docutils import nodes
 from docutils.utils import new_document
-from myst_nb.core.render import NbElementRenderer
+from myst_nb.core.render import MimeData, NbElementRenderer
+from PIL import Image
 
 # By its place: the tests' own conftest.py goes by the same name.
 _SPEC = importlib.util.spec_from_file_location("root_conftest", execution.ROOT / "conftest.py")
@@ -81,15 +84,49 @@ def test_an_equation_without_a_tag_is_left_to_sphinx():
     assert not equation["nowrap"] and equation.astext() == "a = b"
 
 
-def test_the_alternative_text_of_an_output_reaches_its_picture(monkeypatch):
-    class Data:
-        mime_type = "image/png"
-        output_metadata = {"image/png": {"alt": "A line that rises to the right."}}
+def png(colour: str) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (3, 2), colour).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
 
+
+class Renderer:
+    """Stands in for what renders a notebook's outputs; keeps the files that it writes."""
+
+    def __init__(self) -> None:
+        self.files = {}
+
+    def write_file(self, path, content, overwrite=False, exists_ok=False):
+        self.files[path[0]] = content
+        return path[0]
+
+
+@pytest.fixture
+def rendered(monkeypatch):
+    """Render an output's picture as the book does; the nodes, and what was written."""
     monkeypatch.setattr(NbElementRenderer, "render_image", lambda self, data: [nodes.image(uri="picture.png")])
-    book_extension._carry_alternative_text()
-    (image,) = NbElementRenderer.render_image(None, Data())
-    assert image["alt"] == "A line that rises to the right."
+    book_extension._bring_pictures()
+
+    def render(**metadata):
+        renderer = Renderer()
+        data = MimeData("image/png", png("white"), output_metadata={"image/png": metadata})
+        return NbElementRenderer.render_image(renderer, data), renderer.files
+
+    return render
+
+
+def test_the_alternative_text_of_an_output_reaches_its_picture(rendered):
+    (image,), files = rendered(alt="A line that rises to the right.")
+    assert image["alt"] == "A line that rises to the right." and image["classes"] == []
+    assert Image.open(io.BytesIO(files[image["uri"]])).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_a_picture_and_its_dark_twin_reach_the_page_each_for_its_theme(rendered):
+    images, files = rendered(alt="A line that rises to the right.", dark=png("black"))
+    assert [image["classes"] for image in images] == [["only-light"], ["only-dark"]]
+    pixels = [Image.open(io.BytesIO(files[image["uri"]])).getpixel((0, 0)) for image in images]
+    assert pixels == [(255, 255, 255), (0, 0, 0)]
+    assert {image["alt"] for image in images} == {"A line that rises to the right."}
 
 
 LINE = "claim 4.2 holds: a | b agree: largest z-score | bound <= 5 | measured 1.3"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from diffutils.dark import picture
 from diffutils.validation import check_choice, require
 
 FIGURES = ("flow", "forward", "schedule")
@@ -127,7 +127,6 @@ def exact(
     for control, position in start.items():
         most = len(controls[control]) - 1
         require(position in range(most + 1), f"start[{control!r}]", position, f"a position in 0..{most}")
-    picture = io.BytesIO()
-    still.savefig(picture, format="png", dpi=100)
+    png = picture(still, dpi=100)
     plt.close(still)
-    return ExactFigure(name, data, controls, start, picture.getvalue(), alt)
+    return ExactFigure(name, data, controls, start, png, alt)

@@ -12,7 +12,6 @@ import base64
 import html
 import io
 import json
-import os
 import uuid
 from dataclasses import dataclass
 from typing import Any, Callable, Sequence
@@ -22,6 +21,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
+from diffutils.dark import building, picture
 from diffutils.validation import check_float, require
 
 _DPI = 100
@@ -29,16 +29,26 @@ _DPI = 100
 
 @dataclass(frozen=True)
 class Frame:
-    """One position of a slider: its label, its alternative text, and its picture as lossless WebP."""
+    """One position of a slider: its label, its alternative text, and its picture as lossless WebP, light and dark."""
 
     label: str
     alt: str
     picture: bytes
+    dark: bytes | None = None
 
     @property
     def address(self) -> str:
         """The picture as a data address."""
-        return "data:image/webp;base64," + base64.b64encode(self.picture).decode()
+        return _address(self.picture)
+
+    @property
+    def dark_address(self) -> str | None:
+        """The dark picture as a data address, or None where there is none."""
+        return _address(self.dark) if self.dark else None
+
+
+def _address(picture: bytes) -> str:
+    return "data:image/webp;base64," + base64.b64encode(picture).decode()
 
 
 class Slider:
@@ -86,7 +96,7 @@ class Slider:
         key = "slider-" + uuid.uuid5(uuid.NAMESPACE_OID, words).hex[:12]
         first = self.frames[self.start]
         button = "" if self.seconds is None else ' <button type="button">Play</button>'
-        frames = json.dumps([[f.label, f.alt, f.address] for f in self.frames]).replace("</", "<\\/")
+        frames = json.dumps([[f.label, f.alt, f.address, f.dark_address] for f in self.frames]).replace("</", "<\\/")
         return (
             f'<figure class="slider" id="{key}" style="margin:0">{self._image(self.start)}'
             f'<div class="slider-bar" hidden><label>{html.escape(self.name)} '
@@ -99,7 +109,7 @@ class Slider:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         text = f"{self.name}: {self.frames[0].label} to {self.frames[-1].label}"
-        if os.environ.get("DIFFUTILS_STATIC") == "1":
+        if building():
             return {"text/html": self.to_html(), "text/plain": text}
         live = self.widget()._repr_mimebundle_()
         bundle = live[0] if isinstance(live, tuple) else live
@@ -116,12 +126,16 @@ _SCRIPT = """(() => {
   const [input, output] = [bar.querySelector("input"), bar.querySelector("output")];
   bar.hidden = false;
   const show = () => {
-    const [label, alt, address] = frames[input.value];
-    image.src = address;
+    const [label, alt, light, dark] = frames[input.value];
+    const night = dark !== null && document.documentElement.dataset.theme === "dark";
+    image.src = night ? dark : light;
+    image.classList.toggle("only-dark", night);
     image.alt = alt;
     output.textContent = label;
     input.setAttribute("aria-valuetext", label);
   };
+  show();
+  new MutationObserver(show).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   const button = bar.querySelector("button");
   let timer = null;
   const next = () => {
@@ -179,13 +193,12 @@ def slider(
     for value, text in zip(values, texts):
         fig = draw(value)
         width = round(fig.get_figwidth() * _DPI)
-        frames.append(Frame(label(value), text, _webp(fig)))
+        frames.append(Frame(label(value), text, _webp(fig), _webp(fig, dark=True) if building() else None))
+        plt.close(fig)
     return Slider(name, frames, start, width, seconds)
 
 
-def _webp(fig: Figure) -> bytes:
-    png, webp = io.BytesIO(), io.BytesIO()
-    fig.savefig(png, format="png", dpi=_DPI)
-    plt.close(fig)
-    Image.open(png).convert("RGB").save(webp, "WEBP", lossless=True, method=4)
+def _webp(fig: Figure, dark: bool = False) -> bytes:
+    webp = io.BytesIO()
+    Image.open(io.BytesIO(picture(fig, dpi=_DPI, dark=dark))).convert("RGB").save(webp, "WEBP", lossless=True, method=4)
     return webp.getvalue()

@@ -1,0 +1,75 @@
+"""The same figure for readers who read light on dark.
+
+A colour keeps its meaning: only greys change, from black on white to light on nearly black, in the order they had. What
+a colour map paints (a picture, a density) stays as it is.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any, Callable
+
+from matplotlib.artist import Artist
+from matplotlib.collections import Collection
+from matplotlib.colors import to_rgba, to_rgba_array
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.text import Text
+
+GROUND, INK = 0x12 / 255, 0.87  # what white and black become: the ground of the book's dark pages, and its letters
+_GREY = 0.04  # the largest difference of a grey's red, green and blue
+
+
+def building() -> bool:
+    """Return whether the book is being built (``DIFFUTILS_STATIC=1``): only its pages hold every picture twice."""
+    return os.environ.get("DIFFUTILS_STATIC") == "1"
+
+
+def darken(fig: Figure) -> None:
+    """Recolour a figure in place, to be saved or shown once more; it must have been drawn before."""
+    for artist in fig.findobj():
+        _recolour(artist)
+
+
+def picture(fig: Figure, *, dpi: float, dark: bool = False) -> bytes:
+    """Return the figure as PNG; with ``dark`` it is recoloured first, and stays so."""
+    if dark:
+        darken(fig)
+    png = io.BytesIO()
+    fig.savefig(png, format="png", dpi=dpi)
+    return png.getvalue()
+
+
+def _recolour(artist: Artist) -> None:
+    if isinstance(artist, Text):
+        _turn(artist.get_color, artist.set_color)
+        # A text's box and an annotation's arrow are no children of theirs.
+        for patch in filter(None, (artist.get_bbox_patch(), getattr(artist, "arrow_patch", None))):
+            _recolour(patch)
+    elif isinstance(artist, Line2D):
+        # First the markers: they ask the line where they have no colour of their own.
+        _turn(artist.get_markerfacecolor, artist.set_markerfacecolor)
+        _turn(artist.get_markeredgecolor, artist.set_markeredgecolor)
+        _turn(artist.get_color, artist.set_color)
+    elif isinstance(artist, Patch):
+        _turn(artist.get_facecolor, artist.set_facecolor)
+        _turn(artist.get_edgecolor, artist.set_edgecolor)
+    elif isinstance(artist, Collection) and artist.get_array() is None:
+        artist.set_facecolor([_turned(colour) for colour in to_rgba_array(artist.get_facecolor())])
+        artist.set_edgecolor([_turned(colour) for colour in to_rgba_array(artist.get_edgecolor())])
+
+
+def _turn(get: Callable[[], Any], set_: Callable[[Any], None]) -> None:
+    colour = get()
+    if not (isinstance(colour, str) and colour in ("none", "auto")):
+        set_(_turned(to_rgba(colour)))
+
+
+def _turned(colour: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    *rgb, alpha = colour
+    if max(rgb) - min(rgb) > _GREY:
+        return (*rgb, alpha)
+    grey = INK + (GROUND - INK) * sum(rgb) / 3
+    return (grey, grey, grey, alpha)

@@ -1,0 +1,89 @@
+"""A figure's dark twin: greys turn, colours and painted pictures stay."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from diffutils import dark, figures
+
+
+@pytest.fixture
+def fig():
+    """A figure with a line, letters, bars, points, an arrow, a box and a painted square."""
+    figure, axes = plt.subplots(1, 2)
+    left, right = axes
+    left.plot([0, 1], [0, 1], color="black", marker="o", label="a")
+    left.plot([0, 1], [1, 0], color=figures.MODEL)
+    left.bar([0.5], [0.2], color="white", edgecolor="0.5")
+    left.scatter([0.1, 0.2], [0.3, 0.3], c=["black", figures.DATA])
+    left.annotate("word", (0.5, 0.5), (0.1, 0.9), arrowprops={"arrowstyle": "->"}, bbox={"facecolor": "white"})
+    left.legend(frameon=True)
+    right.imshow([[0.0, 1.0]], cmap="gray")
+    right.scatter([0], [0], c=[0.5], cmap="gray")
+    yield figure
+    plt.close(figure)
+
+
+def shades(colours) -> list[str]:
+    return [to_hex(colour) for colour in np.atleast_2d(colours)]
+
+
+GROUND, INK = to_hex([dark.GROUND] * 3), to_hex([dark.INK] * 3)
+
+
+def test_black_becomes_light_and_white_becomes_the_ground(fig):
+    dark.darken(fig)
+    left = fig.axes[0]
+    black, orange = left.lines
+    assert to_hex(black.get_color()) == to_hex(black.get_markerfacecolor()) == to_hex(black.get_markeredgecolor()) == INK
+    assert to_hex(orange.get_color()) == figures.MODEL.lower()
+    assert to_hex(left.patches[0].get_facecolor()) == to_hex(fig.get_facecolor()) == to_hex(left.get_facecolor()) == GROUND
+    assert shades(left.collections[0].get_facecolor()) == [INK, figures.DATA.lower()]
+    word = left.texts[0]
+    assert to_hex(word.get_color()) == to_hex(word.arrow_patch.get_edgecolor()) == INK
+    assert to_hex(word.get_bbox_patch().get_facecolor()) == GROUND
+    assert {to_hex(text.get_color()) for text in left.get_legend().get_texts()} == {INK}
+    assert {to_hex(label.get_color()) for label in left.get_xticklabels()} == {INK}
+    assert {to_hex(spine.get_edgecolor()) for spine in left.spines.values()} == {INK}
+
+
+def test_greys_keep_their_order_and_what_is_see_through_stays_so(fig):
+    line = fig.axes[0].axhline(0.5, color=(0.25, 0.25, 0.25, 0.5))
+    dark.darken(fig)
+    quarter, half = line.get_color(), fig.axes[0].patches[0].get_edgecolor()
+    assert dark.INK > quarter[0] > half[0] > dark.GROUND
+    assert quarter[3] == 0.5
+
+
+def test_what_a_colour_map_paints_stays(fig):
+    right = fig.axes[1]
+    before = right.images[0].make_image(fig.canvas.get_renderer())[0].copy()
+    dark.darken(fig)
+    assert (right.images[0].make_image(fig.canvas.get_renderer())[0] == before).all()
+    assert right.collections[0].get_array() is not None
+
+
+def test_the_saved_picture_is_dark_and_of_one_size_with_the_light_one(fig):
+    light, night = (Image.open(io.BytesIO(dark.picture(fig, dpi=50, dark=is_dark))) for is_dark in (False, True))
+    assert light.size == night.size
+    assert light.convert("RGB").getpixel((1, 1)) == (255, 255, 255)
+    assert night.convert("RGB").getpixel((1, 1)) == (18, 18, 18)
+
+
+@pytest.mark.parametrize("colour", (*figures.PALETTE, figures.NOISE))
+def test_colours_stand_out_from_both_grounds(colour):
+    """A ratio of 3 is asked of what is drawn (WCAG 2.2, 1.4.11); two light colours of the palette have it in the dark only."""
+
+    def luminance(rgb) -> float:
+        linear = np.where(np.array(rgb) <= 0.04045, np.array(rgb) / 12.92, ((np.array(rgb) + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    figure = plt.figure()
+    line = figure.add_artist(plt.Line2D([0, 1], [0, 1], color=colour))
+    dark.darken(figure)
+    assert (luminance(plt.matplotlib.colors.to_rgb(line.get_color())) + 0.05) / (luminance([dark.GROUND] * 3) + 0.05) > 3
+    plt.close(figure)
