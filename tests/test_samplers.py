@@ -128,6 +128,13 @@ def test_the_guess_of_x0_is_what_process_converts_it_to(prediction):
         torch.testing.assert_close(predict_x0(denoiser, schedule, x_t, t), expected)
 
 
+def test_there_is_no_guess_where_there_is_no_noise():
+    schedule, x = Schedule.linear(50), torch.zeros(2, 2)
+    for t in (0, 51, -1):
+        with pytest.raises(ValueError, match=r"^t must be an integer in 1\.\.50"):
+            predict_x0(Answer(0.7), schedule, x, t)
+
+
 @pytest.mark.parametrize("variance", ["beta", "beta_tilde"])
 @pytest.mark.parametrize("t", [2, 9, 10])
 def test_one_step_has_the_mean_of_the_paper_and_its_variance(variance, t):
@@ -184,6 +191,12 @@ def test_clipping_bounds_the_guess_and_derives_the_noise_again():
     torch.testing.assert_close(path[7], mean + schedule.beta_tilde[8].sqrt() * noise)
     torch.testing.assert_close(path[0], torch.ones_like(x_T))
     assert ancestral(Answer(3.0), schedule, x_T=x_T).max() == 3.0
+
+
+def test_samples_may_be_numbers_and_a_batch_may_be_one():
+    schedule = Schedule.linear(25)
+    assert ancestral(Answer(0.4), schedule, (1,), generator=seeded()).tolist() == pytest.approx([0.4])
+    assert ancestral(Answer(0.4), schedule, x_T=torch.ones(3), generator=seeded()).shape == (3,)
 
 
 def test_a_trajectory_ends_in_the_samples_and_starts_at_the_noise():
@@ -270,6 +283,8 @@ def test_a_cpu_generator_serves_a_gpu_and_gives_the_same_samples():
         ({"x_T": torch.zeros(2, 2)}, "shape"),
         ({"shape": None}, "shape"),
         ({"shape": (0, 2)}, "shape"),
+        ({"shape": (2, 0)}, "shape must be an integer of at least 1"),
+        ({"shape": None, "x_T": torch.tensor(0.5)}, "x_T.shape"),
         ({"shape": None, "x_T": torch.zeros(2, 2, dtype=torch.long)}, "x_T"),
         ({"shape": None, "x_T": torch.full((2, 2), torch.nan)}, "x_T"),
         ({"denoiser": lambda x, t: x}, "denoiser"),

@@ -15,7 +15,11 @@ WHY_NOT: dict[str, str] = {
     r"Schedule\.from_noise_levels: .*-> .*where\(levels (<= 1|< 2),": (
         "one number has two formulas, and for levels from 1 to 2 both keep all their digits"
     ),
-    r"process\.(forward_step: .*sqrt_beta|posterior: .*(posterior_xt|beta_tilde)|convert: .*sqrt_one_minus\w+), .*-> .*minimum= 0": (
+    r"denoiser\.predict_step: .*check_int\(\"t\", t, 1, .*-> .*\"t\", t, 0,": (
+        "the schedule's own check of the jump, a line below, refuses t = 0 in the same words"
+    ),
+    r"denoiser\.start: .*-> like = torch\.empty\( 1\) ": "only its dtype and its device are read",
+    r"process\.(forward_step: \w+: spread|posterior: \w+: (weight_xt|return)|convert: \w+: s) .*-> .*minimum= 0": (
         "t = 0 was refused already, where the first table of the function was read"
     ),
 }
