@@ -1,0 +1,171 @@
+"""Checkers for the exercises of chapter 1, the overview of generative models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from diffutils import datasets
+from diffutils.device import make_generator
+from diffutils.exercises.answers import NotYet, call, compare, exercise, number
+from diffutils.metrics import mode_coverage
+from diffutils.samplers import Ancestral
+from diffutils.schedule import Schedule
+
+Slope = Callable[[Tensor], float | Tensor]
+DRAWS = (1, 10, 100, 1000)
+
+
+@exercise("1.1")
+def _slopes(slope_of_first_form: Slope, slope_of_non_saturating: Slope, times: float) -> str:
+    for logit in (-1.0, 2.0, -8.0):
+        fooled = 1 / (1 + math.exp(-logit))
+        swapped = "This is the slope of the other form."
+        compare(
+            f"the slope of the first form at D = {logit:g}",
+            call(slope_of_first_form, torch.tensor(logit, dtype=torch.float64)),
+            -fooled,
+            tolerance=1e-3,
+            mistakes={
+                "The sign of the first form's slope is turned: log(1 - sigma(D)) falls as D rises.": fooled,
+                "This is the first form's slope in the probability sigma(D). The chain goes on to the logit "
+                "D.": -1 / (1 - fooled),
+                "This is the value of the first form, not its slope.": math.log(1 - fooled),
+                f"{swapped} The first form has log(1 - sigma(D)).": fooled - 1,
+                "This is the slope of sigma(D) alone. The logarithm has one too.": fooled * (1 - fooled),
+            },
+        )
+        compare(
+            f"the slope of -log sigma(D) at D = {logit:g}",
+            call(slope_of_non_saturating, torch.tensor(logit, dtype=torch.float64)),
+            fooled - 1,
+            tolerance=1e-3,
+            mistakes={
+                "The sign of this slope is turned: -log sigma(D) falls as D rises.": 1 - fooled,
+                "This is the slope of -log sigma(D) in the probability sigma(D). The chain goes on to the logit "
+                "D.": -1 / fooled,
+                "This is the value of -log sigma(D), not its slope.": -math.log(fooled),
+                f"{swapped} This one has -log sigma(D).": -fooled,
+            },
+        )
+    _check_factor(number("the factor at D = -8", times))
+    return "Where the first form is flat, its rival has nearly its full slope, and the generator goes on learning."
+
+
+def _check_factor(times: float) -> None:
+    right = math.exp(8.0)
+    for sentence, mistake in {
+        "This is the factor the other way round: how many times as steep the first form is.": 1 / right,
+        "Both slopes have one sign, so their quotient is positive.": -right,
+        "This is the difference of the two. How many times as steep is a quotient.": math.tanh(4.0),
+        "This is the logarithm of the factor.": 8.0,
+    }.items():
+        if abs(times / mistake - 1) < 0.01:
+            raise NotYet(sentence)
+    compare("the factor at D = -8", times, right, tolerance=0.01)
+
+
+@exercise("1.2")
+def _importance(bound_of: Callable[[Tensor], Tensor], bounds: Iterable[float], limit: str) -> str:
+    log_weights = 2 * torch.randn(7, 5, dtype=torch.float64, generator=make_generator(0)) - 3
+    right = log_weights.logsumexp(0) - math.log(7)
+    compare(
+        "the bound of five points from seven draws each",
+        call(bound_of, log_weights),
+        right,
+        mistakes={
+            "This is the mean of the logarithms, which is the ELBO from seven draws. (1.7) takes the logarithm of a "
+            "mean.": log_weights.mean(0),
+            "The factor 1/k is missing: (1.7) takes a mean, not a sum.": log_weights.logsumexp(0),
+            "The logarithm of the mean is missing.": log_weights.exp().mean(0),
+            "This is the largest weight alone.": log_weights.amax(0),
+            "This is in bits. The natural logarithm gives nats.": right / math.log(2),
+        },
+    )
+    if not bool(torch.as_tensor(call(bound_of, log_weights - 2000)).isfinite().all()):
+        raise NotYet(
+            "The formula is right, and log weights near -2000 break it: their exponentials are 0 in floating point. "
+            "Take the largest log weight out first, or let a function of torch do so."
+        )
+    _check_bounds(bounds)
+    _check_limit(limit)
+    return "The bound tightens around a fixed model, most of all with the first draws, and does not make it better."
+
+
+def _check_bounds(bounds: Iterable[float]) -> None:
+    given = bounds.tolist() if isinstance(bounds, Tensor) else bounds
+    four = list(given) if isinstance(given, Iterable) else []
+    if len(four) != len(DRAWS):
+        raise NotYet("Four numbers are asked for, the mean bound for k = 1, 10, 100 and 1000.")
+    values = [number(f"the bound for k = {k}", value) for k, value in zip(DRAWS, four)]
+    if max(values) < -50:
+        raise NotYet("These look like sums over the points. The mean is asked for.")
+    if min(values) > 0.5:
+        raise NotYet("These look like losses: the sign is turned.")
+    if any(after < before - 0.03 for before, after in zip(values, values[1:])):
+        raise NotYet("The bound cannot fall by that much as k grows. Are the numbers in the order of k?")
+    if values[-1] - values[0] > 2:
+        raise NotYet(
+            "The bound grows too fast. A sum in the place of the mean would add log 10 for every factor of 10."
+        )
+    if values[-1] - values[0] < 0.03:
+        raise NotYet(
+            "The four are nearly the same. Averaging more draws of the ELBO does not tighten it: k does, in (1.7)."
+        )
+    if values[-1] > -0.7:
+        raise NotYet("No model's mean log-likelihood is above about -0.75 here, by (1.1), and a bound is lower still.")
+    if values[0] < -3.5:
+        raise NotYet(
+            "The trained VAE of this chapter reaches more than that. Are these its bounds, on points of the test set?"
+        )
+
+
+def _check_limit(limit: str) -> None:
+    wrong = {
+        "the ELBO": "The ELBO is where the bound starts, at k = 1.",
+        "log q(x)": "That is the data's own law, at about -0.75. More draws do not change the model, only what we "
+        "know of it.",
+        "0": "A log-density has no reason to stop at 0. What does (1.6) say the ELBO falls short of?",
+    }
+    if limit in wrong:
+        raise NotYet(wrong[limit])
+    if limit != "log p(x)":
+        raise NotYet(f"The names to choose from are the ELBO, log p(x), log q(x) and 0; {limit!r} is another.")
+
+
+@lru_cache
+def _share_of_best_network(n: int = 10_000) -> float:
+    mixture, schedule = datasets.grid_mixture(), Schedule.cosine(100)
+    sampler = Ancestral(mixture.denoiser(schedule), schedule.respaced(10))
+    return mode_coverage(sampler.sample((n, 2), generator=make_generator(0)), mixture).share_within
+
+
+@exercise("1.3")
+def _ten_calls(share_of_trained: float, share_of_best: float, cause: str) -> str:
+    best = _share_of_best_network()
+    for name, answer, low, high in (
+        ("trained", share_of_trained, 0.68, 0.84),
+        ("best possible", share_of_best, best - 0.035, best + 0.035),
+    ):
+        share = number(f"the share of the {name} network", answer, 0, 1)
+        if share > high:
+            raise NotYet(
+                f"With the {name} network, {share:.3g} is a share for more than ten calls. Is the sampler's schedule "
+                "the respaced one?"
+            )
+        if share < 0.3:
+            raise NotYet(f"With the {name} network, {share:.3g} is about the share outside. That within is asked for.")
+        if share < low:
+            raise NotYet(
+                f"With the {name} network, {share:.3g} is a share for fewer than ten calls, or for a denoiser with "
+                "another schedule than the model's."
+            )
+    if cause == "network":
+        raise NotYet("The best possible network has no fault, and with ten calls it gives hardly a larger share.")
+    if cause != "steps":
+        raise NotYet(f"The words to choose from are network and steps; {cause!r} is another.")
+    return "With ten calls even a perfect network loses as much: the large steps are to blame."
