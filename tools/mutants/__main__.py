@@ -62,7 +62,7 @@ def _chapters(words: list[str], results: dict) -> tuple[int, int]:
             failures.pop(path.stem, None)
     for path in paths:
         left = [fault for fault in chosen if not any(tried[fault].values())]
-        for fault, failure, error, seconds in chapters.run(path, left, 1):
+        for fault, failure, error, seconds in chapters.run(path, left, os.cpu_count() or 1):
             if not error:
                 tried[fault][path.stem] = failure
             _say(fault, failure and f"{path.stem}: {failure}", error, seconds)
