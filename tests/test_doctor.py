@@ -75,6 +75,10 @@ def test_one_gaussian_has_closed_forms():
         assert float(found.start_at[t]) == pytest.approx(float(kl), rel=1e-10)
         remembered = noisy.entropy() - 1.5 * math.log(2 * math.pi * math.e * s)
         assert float(found.information[t]) == pytest.approx(float(remembered), rel=1e-10)
+        # Var(x_0 | x_t) = V - a V (a V + s)^-1 V, whose trace the three axes share unequally
+        gain = a * BALL.covariance @ torch.linalg.inv(noisy.covariance_matrix)
+        share = float((gain @ BALL.covariance).trace() / BALL.covariance.trace())
+        assert float(found.explained[t]) == pytest.approx(share, rel=1e-10)
     # The same law as a mixture of two equal halves takes the other road.
     one = GaussianMixture(torch.ones(1), torch.tensor([[0.4]], **F64), 0.7)
     two = GaussianMixture(torch.tensor([0.5, 0.5]), torch.tensor([[0.4], [0.4]], **F64), 0.7)

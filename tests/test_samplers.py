@@ -261,6 +261,13 @@ def test_a_network_decides_dtype_and_records_no_gradient():
     assert samples.dtype == torch.float64 and not samples.requires_grad
 
 
+def test_samples_are_made_where_they_are_asked_for():
+    # "meta" is a device that every machine has: tensors there have a shape and no numbers.
+    schedule = Schedule.linear(25)
+    assert ancestral(Answer(0.0), schedule, (2, 2), device="meta").device.type == "meta"
+    assert ancestral(Answer(0.0), schedule, (2, 2)).device.type == "cpu"
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_cpu_generator_serves_a_gpu_and_gives_the_same_samples():
     schedule = Schedule.linear(25)

@@ -114,6 +114,8 @@ def _by_rule(operators: dict[str, dict]) -> str:
     for module, found in operators.items():
         text += _row((module, str(found["edits"]), str(found["edits"] - len(found["survivors"])))) + "\n"
     survivors = [name for found in operators.values() for name in found["survivors"]]
+    edits = sum(found["edits"] for found in operators.values())
+    text += f"\n{edits} edits, {edits - len(survivors)} caught.\n"
     if survivors:
         text += "\n" + _row(("not caught", "why")) + "\n|---|---|\n"
         text += "\n".join(_row((f"`{name.removeprefix('diffutils.')}`", _explained(name))) for name in survivors) + "\n"
