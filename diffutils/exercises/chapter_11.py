@@ -72,8 +72,8 @@ def _steps_for_an_honest_start(as_they_are: int, centred: int, digits: Moments) 
             if abs(given - mistake) <= 20:
                 raise NotYet(f"The digits {name}: {given:.0f} steps are not right. {sentence}")
         price = _start(moments, _alpha_bar(round(given)))
-        verdict = "more than is honest" if price > 1e-5 else "less than is needed"
-        raise NotYet(f"The digits {name}: with {given:.0f} steps the start costs {price:.2g} nats, {verdict}.")
+        verdict = "that is not honest" if price > 1e-5 else "fewer steps will do"
+        raise NotYet(f"The digits {name}: with {given:.0f} steps the start costs {price:.2g} nats; {verdict}.")
     return "Without the mean the price falls like the square of alpha_bar_T, so half of the steps will do."
 
 
@@ -111,6 +111,7 @@ def _size_of_the_image(prices: Sequence[float], same_hiding: Callable[[float, in
     found = [_prices(small, alpha_bar) for small in shrunk]
     for index in (2, 1, 0):
         side, (right, bound) = shrunk[index].shape[-1], found[index]
+        thinned = images[..., :: 2**index, :: 2**index]
         compare(
             f"the price in nats at side {side}",
             prices[index],
@@ -121,13 +122,13 @@ def _size_of_the_image(prices: Sequence[float], same_hiding: Callable[[float, in
                 "This is L_T; the price of the start is a part of it.": bound,
                 "This is the price per pixel; that of the whole image is asked for.": right / side**2,
                 "This image keeps one pixel of each square; average the square instead.": (
-                    _prices(images[..., :: 2**index, :: 2**index], alpha_bar)[0]
+                    _prices(thinned, alpha_bar)[0] if index else right
                 ),
             },
         )
     for level, k in ((0.5, 2), (0.9, 3), (0.01, 4)):
         compare(
-            f"alpha_bar for alpha_bar = {level:g} and k = {k}",
+            f"the result for alpha_bar = {level:g} and k = {k}",
             call(same_hiding, level, k),
             level / (level + k**2 * (1 - level)),
             mistakes={
