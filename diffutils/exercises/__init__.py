@@ -5,7 +5,7 @@ same call of ``check``. It prints one of three things: that the dots are still t
 is right. A chapter's checkers stand in a module of its own, such as ``diffutils.exercises.chapter_02``.
 """
 
-from diffutils.exercises.answers import NotYet, Unanswered, call, compare, exercise, number
+from diffutils.exercises.answers import NotYet, Unanswered, call, compare, exercise, number, word, words
 from diffutils.exercises.checking import check
 
-__all__ = ["NotYet", "Unanswered", "call", "check", "compare", "exercise", "number"]
+__all__ = ["NotYet", "Unanswered", "call", "check", "compare", "exercise", "number", "word", "words"]

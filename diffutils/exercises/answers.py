@@ -1,13 +1,13 @@
 """What the checkers of exercises are made of: calling a reader's function, comparing what it returns.
 
-A checker is a function of the answer, registered by ``@exercise("2.1")``. It returns a sentence that is printed when the
-answer is right. It raises ``NotYet`` with what is wrong, mostly through ``compare``, which knows the usual mistakes.
+A checker is a function of the answer, registered by ``@exercise("2.1")``. It returns a sentence that is printed when
+the answer is right. It raises ``NotYet`` with what is wrong, mostly through ``compare``, which knows usual mistakes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -68,7 +68,7 @@ def compare(
         right: the right value; its shape is asked of the answer.
         tolerance: the largest difference allowed, over the largest absolute value in ``right`` (over 1 if that is 0).
         mistakes: sentences and the values that, if they are the answer, call for them: "This is the standard
-            deviation, not the variance."
+            deviation, not the variance." The tolerance is relative to each of these values.
 
     Raises:
         Unanswered: the answer is dots or None.
@@ -81,7 +81,7 @@ def compare(
         return
     for sentence, value in (mistakes or {}).items():
         mistake = torch.as_tensor(value, dtype=torch.float64).cpu().expand(right.shape)
-        if bool(((given - mistake).abs() <= tolerance * max(scale, float(mistake.abs().max()))).all()):
+        if bool(((given - mistake).abs() <= tolerance * (float(mistake.abs().max()) or scale)).all()):
             raise NotYet(sentence)
     raise NotYet(_how_far(what, given, right))
 
@@ -92,6 +92,23 @@ def number(what: str, answer: Any, low: float = -math.inf, high: float = math.in
     if not low < value < high:
         raise NotYet(f"{_capital(what)}: yours is {value:.4g}, and it must lie between {low:g} and {high:g}.")
     return value
+
+
+def word(answer: Any, *choices: str) -> str:
+    """Return a reader's word; raise ``NotYet`` if it is none of the choices."""
+    words([answer], *choices)
+    return answer
+
+
+def words(answer: Any, *choices: str) -> set[str]:
+    """Return a reader's words, one or several, as a set; raise ``NotYet`` if one is none of the choices."""
+    if not isinstance(answer, Iterable):
+        raise NotYet(f"Words are asked for, and this is {answer!r}.")
+    given = [answer] if isinstance(answer, str) else list(answer)
+    for one in given:
+        if one not in choices:
+            raise NotYet(f"The words to choose from are {', '.join(choices)}; {one!r} is another.")
+    return set(given)
 
 
 def _numbers(what: str, answer: Any, shape: torch.Size) -> Tensor:

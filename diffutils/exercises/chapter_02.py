@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffutils.device import make_generator
-from diffutils.exercises.answers import NotYet, call, compare, exercise, number
+from diffutils.exercises.answers import NotYet, call, compare, exercise, number, words
 from diffutils.schedule import Schedule
 
 
@@ -21,8 +21,8 @@ def _variance_at_rest(variance: Callable[[float], float]) -> str:
             call(variance, beta),
             beta,
             mistakes={
-                "This is the variance of the right chain, the one with a root. Put the wrong noise, beta times eps, into "
-                "v = (1 - beta) v + ...": 1.0,
+                "This is the variance of the right chain, the one with a root. Put the wrong noise, beta times eps, "
+                "into v = (1 - beta) v + ...": 1.0,
                 "This is the standard deviation at rest. The variance is its square.": math.sqrt(beta),
                 "This is the variance of the noise of one step. Each step adds that much and keeps 1 - beta of what "
                 "was there.": beta**2,
@@ -41,8 +41,8 @@ def _beta_end(beta_end: float) -> str:
     if abs(excess) > 1e-2:
         amount, change = ("More", "larger") if excess > 0 else ("Less", "smaller")
         raise NotYet(
-            f"{amount} signal is left than after the long schedule: alpha_bar at the end is {math.exp(excess):.3g} times "
-            f"as large. Try a {change} beta_end."
+            f"{amount} signal is left than after the long schedule: alpha_bar at the end is {math.exp(excess):.3g} "
+            f"times as large. Try a {change} beta_end."
         )
     return "Fifty betas up to more than a third leave as little signal as a thousand up to 0.02."
 
@@ -59,7 +59,7 @@ def _log_ratio(log_ratio: Callable[[Tensor, Tensor, float, float], Tensor]) -> s
             right,
             mistakes={
                 "The sign is turned: the flow from x to y stands above, the one back below.": -right,
-                "This is half of it: both flows have a term in x cross y, with opposite signs, and they add up.": right / 2,
+                "This is half of it: both flows have a term in x cross y, of opposite sign, and they add up.": right / 2,
                 "This is twice as much: a Gaussian's exponent has a 2 in its denominator.": 2 * right,
                 "A root is missing: the mean of the step is sqrt(1 - beta) R x.": math.sqrt(1 - beta) * right,
             },
@@ -68,7 +68,7 @@ def _log_ratio(log_ratio: Callable[[Tensor, Tensor, float, float], Tensor]) -> s
 
 
 @exercise("2.4")
-def _loud_limit(variance: float, words: Iterable[str]) -> str:
+def _loud_limit(variance: float, description: Iterable[str]) -> str:
     compare(
         "the variance at rest",
         variance,
@@ -79,16 +79,13 @@ def _loud_limit(variance: float, words: Iterable[str]) -> str:
             "The factor 4 stands before the variance already: it is not squared once more.": 16.0,
         },
     )
-    known = {"isotropic", "standard", "rotation invariant"}
-    given = {words} if isinstance(words, str) else set(words)
-    if given - known:
-        raise NotYet(f"The words to choose from are {', '.join(sorted(known))}; {sorted(given - known)[0]!r} is another.")
+    given = words(description, "isotropic", "standard", "rotation invariant")
     if "standard" in given:
         raise NotYet("The variance is right, and standard means that it is 1.")
-    for word, why in (
+    for one, why in (
         ("isotropic", "Every coordinate has the same variance, and they are uncorrelated: there is a word for it."),
         ("rotation invariant", "Turn the cloud: nothing changes. There is a word for it."),
     ):
-        if word not in given:
+        if one not in given:
             raise NotYet(why)
     return "The shape of the limit comes from the noise being isotropic, its size from the amount of noise."

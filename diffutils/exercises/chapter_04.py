@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from diffutils.exercises.answers import NotYet, call, compare, exercise, number
+from diffutils.exercises.answers import NotYet, call, compare, exercise, number, word
 from diffutils.schedule import Schedule
 
 
@@ -156,7 +156,7 @@ def _error_factors(error_factors: Callable[[float], Any], ratio: str) -> str:
                 "For the score this forgets to divide by the standard deviation of the noise.": -a,
             },
         )
-    if _word(ratio, "larger", "same", "smaller") != "same":
+    if word(ratio, "larger", "same", "smaller") != "same":
         raise NotYet("The factors are right. Multiply both errors by one of them, then divide.")
     return "At one t, the ratio of two losses is the same under each of the four names."
 
@@ -194,9 +194,3 @@ def _several(answer: Any, names: str) -> Any:
     if len(parts) != count:
         raise NotYet(f"The function should return {count} numbers: {names}. This is {answer!r}.")
     return parts
-
-
-def _word(answer: Any, *choices: str) -> str:
-    if answer not in choices:
-        raise NotYet(f"The words to choose from are {', '.join(choices)}; {answer!r} is another.")
-    return answer

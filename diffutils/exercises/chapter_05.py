@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffutils.datasets import grid_mixture
 from diffutils.distributions import GaussianMixture
-from diffutils.exercises.answers import NotYet, call, compare, exercise
+from diffutils.exercises.answers import NotYet, call, compare, exercise, word
 from diffutils.schedule import Schedule
 
 
@@ -124,17 +124,11 @@ def _few_steps(floors: Any, suffers_more: str, fault: str) -> str:
             if not low < value < high:
                 few = "The full chain reaches that." if value < low else "Twenty steps do not cost that much."
                 raise NotYet(f"The {name} with {variance}: {value:.2f} floors. {few}")
-    if _word(suffers_more, "beta", "beta_tilde") != "beta_tilde":
+    if word(suffers_more, "beta", "beta_tilde") != "beta_tilde":
         raise NotYet("The distances are right. Look again which column of them is the larger one.")
-    if _word(fault, "network", "sampler") != "sampler":
+    if word(fault, "network", "sampler") != "sampler":
         raise NotYet("The oracle stands for a network without error. How far off is it in the same column?")
     return "Even a perfect network would not help here: the Gaussian steps are too long."
-
-
-def _word(answer: str, *choices: str) -> str:
-    if answer not in choices:
-        raise NotYet(f"The words to choose from are {' and '.join(choices)}; {answer!r} is another.")
-    return answer
 
 
 def _axis() -> GaussianMixture:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffutils.datasets import grid_mixture
 from diffutils.device import make_generator
-from diffutils.exercises.answers import NotYet, call, compare, exercise, number
+from diffutils.exercises.answers import NotYet, call, compare, exercise, number, words
 
 
 @exercise("6.1")
@@ -66,7 +66,7 @@ def _turned_sign(mass: Callable[[float, int], float], noticed: Iterable[str]) ->
                 "A determinant has a factor for each of the dim coordinates.": scale**-2,
             },
         )
-    given = _words(noticed, {"round trip", "mass", "training loss"})
+    given = words(noticed, "round trip", "mass", "training loss")
     if "round trip" in given:
         raise NotYet(
             "The mass is right. The round trip uses the map and its inverse, and neither reads the log-determinant."
@@ -165,11 +165,3 @@ def _linear_flow(best_nll: Callable[[Tensor], float], trained_nll: float, data: 
 def _gaussian_entropy(covariance: Tensor) -> float:
     """The entropy of a Gaussian (nats): what it costs on data that have its mean and covariance."""
     return 0.5 * float(torch.logdet(2 * math.pi * math.e * covariance))
-
-
-def _words(words: str | Iterable[str], known: set[str]) -> set[str]:
-    given = {words} if isinstance(words, str) else set(words)
-    if given - known:
-        choice, other = ", ".join(sorted(known)), sorted(given - known)[0]
-        raise NotYet(f"The words to choose from are {choice}; {other!r} is another.")
-    return given

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffutils.device import make_generator
-from diffutils.exercises.answers import NotYet, call, compare, exercise, number
+from diffutils.exercises.answers import NotYet, call, compare, exercise, number, word, words
 from diffutils.metrics import expected_coverage
 
 
@@ -111,8 +111,7 @@ def _rank_correlation(
             },
         )
     taus = {name: _tau(*columns) for name, columns in scores.items()}
-    if least not in taus:
-        raise NotYet(f"The data sets are {', '.join(taus)}; {least!r} is another.")
+    word(least, *taus)
     lowest = min(taus, key=taus.get)
     if taus[least] > taus[lowest]:
         raise NotYet(f"For {least} it is {taus[least]:.2f}, and there is a data set with less.")
@@ -168,10 +167,8 @@ def _blur(share: Callable[[float, float], float], order: Iterable[str]) -> str:
                 "The exponent is half the squared radius: a 2 is missing.": 1 - math.exp(-9 * ratio),
             },
         )
+    words(order, *SCORES)
     given = [order] if isinstance(order, str) else list(order)
-    for word in given:
-        if word not in SCORES:
-            raise NotYet(f"The words to order are {', '.join(SCORES)}; {word!r} is another.")
     if sorted(given) != sorted(SCORES):
         raise NotYet(f"Each of {', '.join(SCORES)} is to stand in the list once.")
     if given == list(SCORES[::-1]):

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from diffutils.device import make_generator
-from diffutils.exercises.answers import NotYet, call, compare, exercise, number
-from diffutils.exercises.words import words
+from diffutils.exercises.answers import NotYet, call, compare, exercise, number, words
 from diffutils.schedule import Schedule
 
 Step = Callable[[Tensor, int, int, Tensor, float, Tensor], Tensor]
@@ -18,7 +17,7 @@ Step = Callable[[Tensor, int, int, Tensor, float, Tensor], Tensor]
 
 @exercise("10.1")
 def _noise_of_a_jump(noticing: Iterable[str], noise_of_jump: Callable[[Step], float]) -> str:
-    chosen = words(noticing, ("q(x_s | x_0)", "q(x_s)", "q(x_s | x_t, x_0)"))
+    chosen = words(noticing, "q(x_s | x_0)", "q(x_s)", "q(x_s | x_t, x_0)")
     if "q(x_s | x_0)" in chosen:
         raise NotYet("Equation (10.3) holds for every sigma, so one of your laws stays what it was.")
     if "q(x_s)" in chosen:
@@ -98,7 +97,7 @@ def _between_two_addresses(
                 ),
             },
         )
-    chosen = words(farther, ("line", "arc"))
+    chosen = words(farther, "line", "arc")
     if chosen != {"line"}:
         raise NotYet("The two functions are right. Which of the two roads leaves the law of x_T? Measure again.")
     return "A network knows the x_T it was trained on, and those have variance 1: length counts, not the road."

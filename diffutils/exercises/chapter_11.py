@@ -10,8 +10,7 @@ from torch import Tensor
 
 from diffutils.device import make_generator
 from diffutils.doctor import Moments, reference_law
-from diffutils.exercises.answers import NotYet, call, compare, exercise, number
-from diffutils.exercises.words import words
+from diffutils.exercises.answers import NotYet, call, compare, exercise, number, words
 from diffutils.schedule import Schedule
 
 
@@ -37,7 +36,7 @@ def _squares_of_the_ends(start: float, samples: str, mended: Tensor) -> str:
             ),
         },
     )
-    if words(samples, ("like the data", "like noise", "a single point")) != {"like noise"}:
+    if words(samples, "like the data", "like noise", "a single point") != {"like noise"}:
         raise NotYet("The price is right. Where does the sampler start, and how far do 200 such short steps lead?")
     compare(
         "the betas that were wanted",
@@ -172,7 +171,7 @@ def _twins(difference: float, v_from_x0: Callable[[Tensor, Tensor, float], Tenso
                 "That is divided by the variance of the noise; its standard deviation belongs there.": right / s,
             },
         )
-    chosen = words(able, ("eps", "x0", "score", "v"))
+    chosen = words(able, "eps", "x0", "score", "v")
     if chosen & {"eps", "score"}:
         raise NotYet("At alpha_bar = 0 the state is the noise itself: what does a guess of it say about the data?")
     if "x0" not in chosen:

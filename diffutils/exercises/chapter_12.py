@@ -10,8 +10,7 @@ from torch import Tensor
 
 from diffutils import museum
 from diffutils.device import make_generator
-from diffutils.exercises.answers import NotYet, call, compare, exercise, number
-from diffutils.exercises.words import words
+from diffutils.exercises.answers import NotYet, call, compare, exercise, number, words
 from diffutils.faults import Fault
 from diffutils.schedule import Schedule
 
@@ -82,7 +81,7 @@ def _leading_times(fault: Fault, statistic: Callable[[], float]) -> str:
 @exercise("12.3")
 def _stretched_noise(seeing: Iterable[int], fourth_moment: float, statistic: Callable[[Tensor], float]) -> str:
     known = {"5": "no-root", "8": "eta", "9": "uniform"}
-    chosen = words({str(one) for one in seeing} if isinstance(seeing, Iterable) else {str(seeing)}, known)
+    chosen = words({str(one) for one in seeing} if isinstance(seeing, Iterable) else {str(seeing)}, *known)
     replaced = "torch.randn(like.shape, generator=generator, device=device, dtype=like.dtype)"
     uniform = replaced.replace("randn", "rand")
     mended = Fault("mended", "diffutils.process.draw_noise", replaced, f"12**0.5 * ({uniform} - 0.5)")
@@ -147,7 +146,7 @@ def _mean_of_single_losses(gap: Callable[[Loss, Tensor, Tensor], float], silent:
         )
         if abs(number("the gap of the right loss", call(gap, _right_loss, rising, errors))) > 1e-9:
             raise NotYet("For a loss without the bug the gap must be 0. Make it of the loss that is given.")
-    chosen = words(silent, ("a batch of one", "equal weights", "equal errors", "weights of mean 1"))
+    chosen = words(silent, "a batch of one", "equal weights", "equal errors", "weights of mean 1")
     if "weights of mean 1" in chosen:
         raise NotYet("The gap is right. Weights of mean 1 may still stand beside large or beside small errors.")
     for word, why in (
