@@ -106,6 +106,12 @@ def test_a_comparison_allows_what_rounding_does(answer, right):
     compare("it", answer, right)
 
 
+def test_a_mistake_is_recognised_on_its_own_scale():
+    for answer, message in ((1.005e-3, "This is small."), (2e-3, "times the right one"), (0.0, "off by")):
+        with pytest.raises(NotYet, match=message):
+            compare("it", answer, 1e3, tolerance=0.01, mistakes={"This is small.": 1e-3})
+
+
 @pytest.mark.parametrize("answer", [0.0, 1.0, 2.0])
 def test_a_number_outside_its_range_is_told_the_range(answer):
     with pytest.raises(NotYet, match=r"It: yours is .*, and it must lie between 0 and 1\."):
