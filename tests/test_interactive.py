@@ -25,7 +25,8 @@ def alt(value):
 
 
 @pytest.fixture
-def reds():
+def reds(monkeypatch):
+    monkeypatch.delenv("DIFFUTILS_STATIC", raising=False)
     return slider(draw, [0, 5, 10], name="strength <r>", alt=alt, label=lambda value: f"r = {value}", start=1)
 
 
