@@ -29,6 +29,15 @@ def jump_with(factor=None, variance=None):
     return (answer,)
 
 
+def draws_by_torch(a, b, v, bar):
+    return torch.stack([a + b * torch.sqrt(bar), b**2 * (1 - bar) + v])
+
+
+def factors_by_torch(alpha_bar):
+    signal, spread = torch.sqrt(alpha_bar), torch.sqrt(1 - alpha_bar)
+    return signal, -spread, -signal / spread
+
+
 def two_draws(factor=lambda a, b, bar: a + b * bar**0.5, variance=lambda a, b, v, bar: b * b * (1 - bar) + v):
     return lambda a, b, v, bar: (factor(a, b, bar), variance(a, b, v, bar))
 
@@ -87,7 +96,12 @@ ANSWERS = {
         },
     ),
     "4.2": Answers(
-        right=[with_times(313, 1000), with_times(torch.tensor(313), torch.tensor([1000]))],
+        right=[
+            with_times(313, 1000),
+            with_times(torch.tensor(313), torch.tensor([1000])),
+            with_times(311, 1000),
+            (draws_by_torch, 316, 1000),
+        ],
         wrong={
             "leaves out the x_0 that x_t brings": (two_draws(lambda a, b, bar: a), 313, 1000),
             "takes x_t for x_0": (two_draws(lambda a, b, bar: a + b), 313, 1000),
@@ -100,8 +114,8 @@ ANSWERS = {
             "a variance already": with_variance(lambda a, b, v, bar: b**2 * (1 - bar) + v**2),
             "With x_0 given, A x_0 adds nothing": with_variance(lambda a, b, v, bar: a**2 + b**2 * (1 - bar) + v),
             "This is the standard deviation": with_variance(lambda a, b, v, bar: (b**2 * (1 - bar) + v) ** 0.5),
-            "The t of the factor of x_0 is one too small": with_times(312, 1000),
             "The t of the variance is one too small": with_times(313, 999),
+            "At t = 300 the difference in the factor of x_0 is 99[.]8": with_times(300, 1000),
             "At t = 1000 the difference in the factor of x_0 is 3.3": with_times(1000, 1000),
             "At t = 1 the difference in the variance is 0 percent": with_times(313, 1),
             "should be one of 1 to 1000, and this is 0": with_times(0, 1000),
@@ -109,7 +123,7 @@ ANSWERS = {
         },
     ),
     "4.3": Answers(
-        right=[(factors(), "same"), (factors_by_conversion, "same")],
+        right=[(factors(), "same"), (factors_by_conversion, "same"), (factors_by_torch, "the same")],
         wrong={
             "For eps this is the error in v": wrong_factor(0, lambda a, s: 1 / a),
             "For eps this is the factor of the squared error": wrong_factor(0, lambda a, s: a * a),
@@ -137,9 +151,9 @@ ANSWERS = {
         right=[(5, 1.27), (5.0, torch.tensor(1.2)), (5, 1.35)],
         wrong={
             "next to nothing of the data": (90, 1.002),
-            "At t = 20 the ratio grows a little": (20, 1.04),
+            "At t = 20 the two ratios hardly differ": (20, 1.04),
             "The times to choose from are 5, 20, 40, 60, 90; 3 is another": (3, 1.13),
-            "No network has less than the least possible loss": (5, 0.22),
+            "This is 0.23. Is this how much larger it is": (5, 0.23),
             "that of a longer training": (5, 1.05),
             "With ema_decay=0.99": (5, 2.2),
             "a number is asked for": (5, "more"),
