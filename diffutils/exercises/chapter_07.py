@@ -35,37 +35,38 @@ def _step_and_time(step_for: Callable[[float], float], steps_for: Callable[[floa
                 / (1 + bias),
             },
         )
-    for delta, rest in ((4 / 101, 0.01), (0.4, 0.05)):
-        steps = call(steps_for, delta, rest)
-        exact = _steps(1 - delta / 2, rest)
+    for delta, missing in ((0.2, 0.01), (4 / 101, 0.01)):
+        steps = call(steps_for, delta, missing)
+        exact = _steps(1 - delta / 2, missing)
         given = number("the number of steps", steps)
         if given != round(given):
             raise NotYet("A walk takes a whole number of steps, the least one that is enough.")
         compare(
-            f"the number of steps for delta = {delta:.3g}, rest = {rest:g}",
+            f"the number of steps for delta = {delta:.3g}, missing = {missing:g}",
             given,
             math.ceil(exact),
             mistakes={
                 "One step more is needed: round up.": math.floor(exact),
+                "This is one step too many.": math.ceil(exact) + 1,
                 "This is twice as many. A step multiplies the deviation of a walker by 1 - delta / 2; what does it do "
                 "to a variance?": math.ceil(2 * exact),
-                "The score has the factor delta / 2 in (7.9), not delta.": math.ceil(_steps(1 - delta, rest)),
+                "The score has the factor delta / 2 in (7.9), not delta.": math.ceil(_steps(1 - delta, missing)),
                 "This takes exp(-delta / 2) for 1 - delta / 2, which is near but not the same.": math.ceil(
-                    -math.log(rest) / delta
+                    -math.log(missing) / delta
                 ),
                 "This is measured from 1. The walk comes to rest at another variance, and that is what it must be "
-                "close to.": math.ceil(_steps(1 - delta / 2, 1 - (1 - rest) / stationary_variance(1.0, delta))),
+                "close to.": math.ceil(_steps(1 - delta / 2, 1 - (1 - missing) / stationary_variance(1.0, delta))),
                 "This is enough for the standard deviation. The variance needs a little longer.": math.ceil(
-                    _steps(1 - delta / 2, 1 - (1 - rest) ** 2)
+                    _steps(1 - delta / 2, 1 - (1 - missing) ** 2)
                 ),
             },
         )
     return "A tenth of the bias takes about ten times the steps."
 
 
-def _steps(factor: float, rest: float) -> float:
-    """How many steps, not rounded, make the square of ``factor`` to their power as small as ``rest``."""
-    return math.log(rest) / (2 * math.log(factor))
+def _steps(factor: float, missing: float) -> float:
+    """How many steps, not rounded, make the square of ``factor`` to their power as small as ``missing``."""
+    return math.log(missing) / (2 * math.log(factor))
 
 
 @exercise("7.2")
@@ -132,7 +133,10 @@ def _few_or_many(ratio: Callable[[int], float], enough_40: int, enough_120: int,
             raise NotYet(f"At {calls} calls, {levels:.0f} levels are enough, and a smaller number is too.")
     if word(safer, "few levels", "many levels") == "few levels":
         raise NotYet("The numbers are right. Look at them again: at which end of the list does the walk fail?")
-    return "Too few levels fail however the calls are spent, and too many cost little: one step at each is enough."
+    return (
+        "With too few levels more calls bring the points to clusters, but with the wrong weights. Too many levels cost "
+        "little: one step at each is enough."
+    )
 
 
 @exercise("7.4")
@@ -159,15 +163,19 @@ def _flat_weight(weight: Callable[[float], float], share: float) -> str:
     )
     cluster = float(mixture.covariances[0, 0, 0])
     right = _first_five(noise_left / levels**2)
+    what, of_weights = "the share of the five smallest levels", _first_five(levels**-2)
+    if abs(number(what, share) - of_weights) < 1e-3:  # near the right one, and so with a tolerance of its own
+        raise NotYet(
+            "This is their share of the weights. A level's loss is its weight times the noise that the oracle cannot "
+            "tell."
+        )
     compare(
-        "the share of the five smallest levels",
+        what,
         share,
         right,
         tolerance=1e-2,
         mistakes={
             "This is their share with lambda = nu squared.": _first_five(noise_left),
-            "This is their share of the weights. A level's loss is its weight times the noise that the oracle cannot "
-            "tell.": _first_five(levels**-2),
             "This is their share with the weight 1 / nu.": _first_five(noise_left / levels),
             "This is the share of the other fifteen levels.": 1 - right,
             "This takes each cluster alone. At larger levels the clusters merge, and the noisy point says less about "

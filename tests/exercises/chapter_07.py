@@ -10,15 +10,15 @@ def step_for(bias):
     return 4 - 4 / (1 + bias)
 
 
-def steps_for(delta, rest):
+def steps_for(delta, missing):
     count, left = 0, 1.0
-    while left > rest:
+    while left > missing:
         count, left = count + 1, left * (1 - delta / 2) ** 2
     return count
 
 
-def until(factor, rest):
-    return math.ceil(math.log(rest) / (2 * math.log(factor)))
+def until(factor, missing):
+    return math.ceil(math.log(missing) / (2 * math.log(factor)))
 
 
 def settled(delta):
@@ -53,7 +53,7 @@ ANSWERS = {
     "7.1": Answers(
         right=[
             (step_for, steps_for),
-            (lambda bias: torch.tensor(4 * bias / (1 + bias)), lambda delta, rest: until(1 - delta / 2, rest)),
+            (lambda bias: torch.tensor(4 * bias / (1 + bias)), lambda delta, missing: until(1 - delta / 2, missing)),
         ],
         wrong={
             "first order": (lambda bias: 4 * bias, steps_for),
@@ -62,14 +62,17 @@ ANSWERS = {
             "too wide, not too narrow": (lambda bias: 4 - 4 / (1 - bias), steps_for),
             "half of the step": (lambda bias: 2 * bias / (1 + bias), steps_for),
             "for a bias of 0.01: yours is 0.1": (lambda bias: 0.1, steps_for),
-            "a whole number of steps": walk(lambda delta, rest: math.log(rest) / (2 * math.log(1 - delta / 2))),
-            "round up": walk(lambda delta, rest: steps_for(delta, rest) - 1),
-            "what does it do to a variance": walk(lambda delta, rest: until(math.sqrt(1 - delta / 2), rest)),
-            "not delta": walk(lambda delta, rest: until(1 - delta, rest)),
-            "near but not the same": walk(lambda delta, rest: math.ceil(-math.log(rest) / delta)),
-            "measured from 1": walk(lambda delta, rest: until(1 - delta / 2, 1 - (1 - rest) / settled(delta))),
-            "enough for the standard deviation": walk(lambda delta, rest: until(1 - delta / 2, 1 - (1 - rest) ** 2)),
-            "rest = 0.01: yours is 300": walk(lambda delta, rest: 300),
+            "a whole number of steps": walk(lambda delta, missing: math.log(missing) / (2 * math.log(1 - delta / 2))),
+            "round up": walk(lambda delta, missing: steps_for(delta, missing) - 1),
+            "one step too many": walk(lambda delta, missing: steps_for(delta, missing) + 1),
+            "what does it do to a variance": walk(lambda delta, missing: until(math.sqrt(1 - delta / 2), missing)),
+            "not delta": walk(lambda delta, missing: until(1 - delta, missing)),
+            "near but not the same": walk(lambda delta, missing: math.ceil(-math.log(missing) / delta)),
+            "measured from 1": walk(lambda delta, missing: until(1 - delta / 2, 1 - (1 - missing) / settled(delta))),
+            "enough for the standard deviation": walk(
+                lambda delta, missing: until(1 - delta / 2, 1 - (1 - missing) ** 2)
+            ),
+            "missing = 0.01: yours is 300": walk(lambda delta, missing: 300),
         },
     ),
     "7.2": Answers(
@@ -121,6 +124,8 @@ ANSWERS = {
             "the other fifteen": (grow, 0.065),
             "each cluster alone": (grow, 0.979),
             "the five smallest levels: yours is 0.5": (grow, 0.5),
+            "the five smallest levels: yours is 0.92": (grow, 0.92),
+            "the five smallest levels: a number is asked for": (grow, "most"),
         },
     ),
 }
