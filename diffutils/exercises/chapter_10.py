@@ -34,8 +34,8 @@ def _noise_of_a_jump(noticing: Iterable[str], noise_of_jump: Callable[[Step], fl
     )
     if abs(found[0] - found[1]) < 0.05 * found.abs().max():
         raise NotYet(
-            f"The right and the faulty step give the same number, {float(found[0]):.3g}: it notices nothing. Which of "
-            "the three laws must be fixed, and what is held fixed in it?"
+            f"The right and the faulty step give the same number, {float(found[0]):.3g}: it notices nothing. You "
+            "named the law that notices. What stands behind its bar? Hold that fixed, and let only the noise vary."
         )
     right = torch.tensor([eta**2, eta], dtype=torch.float64)
     compare(
@@ -142,7 +142,10 @@ def _heun_from_far(heun_factor: Callable[[float, float, float], float], too_far:
         if abs(mine / mistake - 1) < 0.02:  # in shares of the mistake: they lie between a thousandth and a thousand
             raise NotYet(sentence)
     compare("how many times too far", mine, ratio, tolerance=0.02)
-    return "Half of the first slope's way is missing, and the second slope is far too small to make up for it."
+    return (
+        "Half of the way is the first slope's, the second slope makes up for most of the rest, and the small part that "
+        "is left is a part of 20,000."
+    )
 
 
 def _heun(nu_t: float, nu_s: float, V: float) -> float:
@@ -189,11 +192,12 @@ def _round_trip(
     few, some, many = (number("an error of the round trip", error, 0, 1) for error in errors)
     if not few > some > many:
         raise NotYet("More steps must bring the digits closer to where they began, and your errors do not fall.")
-    if not 2.5 < few / many < 5:
-        raise NotYet(
-            f"Four times the steps divide your error by {few / many:.3g}, which is not what our model does. Ask for "
-            "the noise at the end where you stand, and go down by the DDIM of the chapter."
-        )
+    for steps, before, after in ((25, few, some), (50, some, many)):
+        if not 1.5 < before / after < 2.5:
+            raise NotYet(
+                f"From {steps} to {2 * steps} steps your error is divided by {before / after:.3g}, which is not what "
+                "our model does. Ask for the noise at the end where you stand, and go down by the DDIM of the chapter."
+            )
     if number("the order", order) != 1:
         raise NotYet("The errors are right. An order p divides the error by 2^p when the steps are doubled.")
     return "Up and down, Euler's method errs like h^2 in each step, and there are 1/h of them."
