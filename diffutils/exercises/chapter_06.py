@@ -61,8 +61,8 @@ def _turned_sign(mass: Callable[[float, int], float], noticed: Iterable[str]) ->
                 ** (2 * dim),
                 "This is the factor that stands before the noise's density. The integral of that density over x is "
                 "not 1 either.": scale**-dim,
-                "The factor is squared, but upside down: how large is the integral of the noise's density over "
-                "x?": scale**dim,
+                "This is |det J|. The turned density carries one over it, and the integral of the noise's density over "
+                "x is one over it again.": scale**dim,
                 "A determinant has a factor for each of the dim coordinates.": scale**-2,
             },
         )
@@ -82,14 +82,14 @@ def _turned_sign(mass: Callable[[float, int], float], noticed: Iterable[str]) ->
 
 
 @exercise("6.3")
-def _thread(share: Callable[[float, float], float], steepness: float) -> str:
+def _thread(share: Callable[[Tensor, Tensor], Tensor | float], steepness: float) -> str:
     normal = torch.distributions.Normal(0.0, 1.0)
     for width, slope in ((1.0, 0.5), (0.6, 1.0)):
         half = torch.tensor(width / (2 * slope), dtype=torch.float64)
         right = torch.erf(half / math.sqrt(2))
         compare(
             f"the share at width = {width:g}, slope = {slope:g}",
-            call(share, width, slope),
+            call(share, torch.tensor(width, dtype=torch.float64), torch.tensor(slope, dtype=torch.float64)),
             right,
             tolerance=1e-5,
             mistakes={
@@ -151,7 +151,7 @@ def _linear_flow(best_nll: Callable[[Tensor], float], trained_nll: float, data: 
     excess = found - _gaussian_entropy(torch.cov(data.detach().cpu().double().T))
     if excess < -0.03:
         raise NotYet(
-            f"The formula is right, and the trained NLL lies {-excess:.2f} nats below it on these data. A linear flow "
+            f"The formula is right, and the trained NLL lies {-excess:.2f} nats below it on these data. An affine flow "
             "cannot: something in your Glow still bends."
         )
     if excess > 0.03:
