@@ -96,7 +96,10 @@ class Slider:
         key = "slider-" + uuid.uuid5(uuid.NAMESPACE_OID, words).hex[:12]
         first = self.frames[self.start]
         button = "" if self.seconds is None else ' <button type="button">Play</button>'
-        frames = json.dumps([[f.label, f.alt, f.address, f.dark_address] for f in self.frames]).replace("</", "<\\/")
+        # The picture at the start is in the page already.
+        light = [f.address if f is not first else None for f in self.frames]
+        rows = [[f.label, f.alt, address, f.dark_address] for f, address in zip(self.frames, light)]
+        frames = json.dumps(rows).replace("</", "<\\/")
         return (
             f'<figure class="slider" id="{key}" style="margin:0">{self._image(self.start)}'
             f'<div class="slider-bar" hidden><label>{html.escape(self.name)} '
@@ -124,11 +127,12 @@ _SCRIPT = """(() => {
   const seconds = %s;
   const [image, bar] = [figure.querySelector("img"), figure.querySelector(".slider-bar")];
   const [input, output] = [bar.querySelector("input"), bar.querySelector("output")];
+  const still = image.src;
   bar.hidden = false;
   const show = () => {
     const [label, alt, light, dark] = frames[input.value];
     const night = dark !== null && document.documentElement.dataset.theme === "dark";
-    image.src = night ? dark : light;
+    image.src = night ? dark : light ?? still;
     image.classList.toggle("only-dark", night);
     image.alt = alt;
     output.textContent = label;

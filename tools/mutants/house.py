@@ -72,7 +72,7 @@ FAULTS = {
          'picture.value = self._image(change["old"])'),
         ("pictures off by one", "Slider._image", "self.frames[index]", "self.frames[index - 1]"),
         ("the page's slider ends one early", "Slider.to_html", "len(self.frames) - 1", "len(self.frames) - 2"),
-        ("descriptions of the first picture for all", "Slider.to_html", "[f.label, f.alt, f.address", "[f.label, first.alt, f.address"),
+        ("descriptions of the first picture for all", "Slider.to_html", "[f.label, f.alt, address", "[f.label, first.alt, address"),
         ("every picture drawn at the first value", "slider", "draw(value)", "draw(values[0])"),
         ("pictures with loss", "_webp", "lossless=True", "lossless=False"),
     ],
