@@ -26,7 +26,11 @@ def _variance_at_rest(variance: Callable[[float], float]) -> str:
                 "This is the standard deviation at rest. The variance is its square.": math.sqrt(beta),
                 "This is the variance of the noise of one step. Each step adds that much and keeps 1 - beta of what "
                 "was there.": beta**2,
-                "The noise of a step is beta times eps, so its variance is beta squared, not beta.": 1.0 / beta,
+                "This takes 1 for the variance of a step's noise. The noise is beta times eps.": 1.0 / beta,
+                "The step multiplies x by sqrt(1 - beta), so it multiplies the variance by 1 - beta, not by its "
+                "square.": beta / (2 - beta),
+                "Two variances of the step are mixed up. What does it multiply the variance of x by, and what is the "
+                "variance of beta times eps?": 1 / (2 - beta),
                 "The step multiplies x by sqrt(1 - beta), so it multiplies the variance by 1 - beta, not by its "
                 "root.": beta**2 / (1 - math.sqrt(1 - beta)),
             },
@@ -44,7 +48,7 @@ def _beta_end(beta_end: float) -> str:
             f"{amount} signal is left than after the long schedule: alpha_bar at the end is {math.exp(excess):.3g} "
             f"times as large. Try a {change} beta_end."
         )
-    return "Fifty betas up to more than a third leave as little signal as a thousand up to 0.02."
+    return "Fifty steps with betas up to 0.353 leave as little signal as a thousand up to 0.02."
 
 
 @exercise("2.3")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import torch
+from torch import Tensor
+
 from diffutils.exercises.answers import NotYet, call, compare, exercise, number
 from diffutils.schedule import Schedule
 
@@ -21,7 +24,8 @@ def _baseline(
             call(best_baseline, d, sigma),
             best,
             mistakes={
-                "This is the mean of f, or it takes the mean of |eps|^4 for d^2. That mean is d(d + 2).": d + s2 * d,
+                "This is the mean of f. The best constant is a little larger: the mean of |eps|^4 is d(d + 2), not "
+                "d^2.": d + s2 * d,
                 "This is d times as much: the mean of |eps|^2, by which you divide, is d.": d * best,
                 "This takes the mean of |eps|^4 for 3d: it counts the fourth powers of the coordinates and leaves out "
                 "the products of two.": d + 3 * s2,
@@ -70,7 +74,7 @@ def _moments(omega: float) -> tuple[float, float, float]:
 
 @exercise("3.2")
 def _two_variances(
-    pathwise_variance: Callable[[float], float], score_variance: Callable[[float], float], equal_omega: float
+    pathwise_variance: Callable[[Tensor], float], score_variance: Callable[[Tensor], float], equal_omega: float
 ) -> str:
     for omega in (0.6, 1.5, 8.0):
         mean, path, score = _moments(omega)
@@ -78,7 +82,7 @@ def _two_variances(
         path_right, score_right = path - mean**2, score - mean**2
         compare(
             f"the pathwise variance for omega = {omega:g}",
-            call(pathwise_variance, omega),
+            call(pathwise_variance, torch.tensor(omega, dtype=torch.float64)),
             path_right,
             tolerance=0.01,
             mistakes={
@@ -92,7 +96,7 @@ def _two_variances(
         )
         compare(
             f"the score function's variance for omega = {omega:g}",
-            call(score_variance, omega),
+            call(score_variance, torch.tensor(omega, dtype=torch.float64)),
             score_right,
             tolerance=0.01,
             mistakes={

@@ -20,7 +20,9 @@ ANSWERS = {
             "the right chain": (lambda beta: 1.0,),
             "the standard deviation": (math.sqrt,),
             "the noise of one step": (lambda beta: beta**2,),
-            "beta squared": (lambda beta: 1 / beta,),
+            "This takes 1 for": (lambda beta: 1 / beta,),
+            "not by its square": (lambda beta: beta / (2 - beta),),
+            "Two variances of the step": (lambda beta: 1 / (2 - beta),),
             "not by its root": (lambda beta: beta**2 / (1 - math.sqrt(1 - beta)),),
             "for beta = 0.02: yours is 0.1, 5 times": (lambda beta: 0.1,),
             "A function is asked for": (0.1,),
@@ -28,7 +30,7 @@ ANSWERS = {
     ),
     "2.2": Answers(
         right=[(0.353,), (torch.tensor([0.3532]),)],
-        wrong={"More signal": (0.3,), "Less signal": (0.4,), "a number is asked for": ("large",), "between 0 and 1": (1.0,)},
+        wrong={"More signal": (0.3,), "Less signal": (0.4,), "larger beta_end": (0.352,), "a number is asked for": ("large",), "between 0 and 1": (1.0,)},
     ),
     "2.3": Answers(
         right=[(log_ratio(lambda beta: 2 * math.sqrt(1 - beta)),)],

@@ -54,6 +54,14 @@ def variance_of_f(omega):
     return mean(f**2) - mean(f) ** 2
 
 
+def doubled(omega):
+    return torch.exp(-2 * omega**2) * torch.cos(omega)
+
+
+def mean_of_both(omega):
+    return -omega * torch.exp(-(omega**2) / 2) * torch.sin(omega / 2)
+
+
 def simulated(draws):
     """Return the variance of an estimate from a million draws, which is right to a part of a percent."""
 
@@ -81,7 +89,7 @@ ANSWERS = {
     "3.1": Answers(
         right=[(best, left, 1), (by_moments, lambda d, s: without(d, s) - best(d, s) ** 2 / s**2, torch.tensor(1.0))],
         wrong={
-            "This is the mean of f": (lambda d, s: d + s**2 * d, left, 1),
+            r"This is the mean of f\. The best constant is a little larger": (lambda d, s: d + s**2 * d, left, 1),
             "This is d times as much": (lambda d, s: d * best(d, s), left, 1),
             "the products of two": (lambda d, s: d + 3 * s**2, left, 1),
             "square of sigma is missing": (lambda d, s: d + s * (d + 2), left, 1),
@@ -105,6 +113,11 @@ ANSWERS = {
                 simulated(lambda omega, x, eps: omega * torch.sin(omega * x)),
                 simulated(lambda omega, x, eps: torch.cos(omega * x) * eps),
                 torch.tensor(0.905),
+            ),
+            (
+                lambda w: w**2 * (1 - doubled(w)) / 2 - mean_of_both(w) ** 2,
+                lambda w: (1 + (1 - 4 * w**2) * doubled(w)) / 2 - mean_of_both(w) ** 2,
+                0.909,
             ),
         ],
         wrong={
