@@ -63,7 +63,8 @@ def _log_ratio(log_ratio: Callable[[Tensor, Tensor, float, float], Tensor]) -> s
             right,
             mistakes={
                 "The sign is turned: the flow from x to y stands above, the one back below.": -right,
-                "This is half of it: both flows have a term in x cross y, of opposite sign, and they add up.": right / 2,
+                "This is half of it: both flows have a term in x cross y, of opposite sign, and they add up.": right
+                / 2,
                 "This is twice as much: a Gaussian's exponent has a 2 in its denominator.": 2 * right,
                 "A root is missing: the mean of the step is sqrt(1 - beta) R x.": math.sqrt(1 - beta) * right,
             },

@@ -30,7 +30,14 @@ ANSWERS = {
     ),
     "2.2": Answers(
         right=[(0.353,), (torch.tensor([0.3532]),)],
-        wrong={"More signal": (0.3,), "Less signal": (0.4,), "larger beta_end": (0.352,), "a number is asked for": ("large",), "between 0 and 1": (1.0,)},
+        wrong={
+            "More signal": (0.3,),
+            "larger beta_end": (0.352,),
+            "Less signal": (0.4,),
+            "smaller beta_end": (0.354,),
+            "a number is asked for": ("large",),
+            "between 0 and 1": (1.0,),
+        },
     ),
     "2.3": Answers(
         right=[(log_ratio(lambda beta: 2 * math.sqrt(1 - beta)),)],
