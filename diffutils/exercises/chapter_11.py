@@ -66,14 +66,14 @@ def _steps_for_an_honest_start(as_they_are: int, centred: int, digits: Moments) 
         for sentence, mistake in {
             "This is the answer for the other digits.": _least(_start, other, 1e-5),
             "There L_T is small enough; what is remembered does a sampler no harm.": _least(_bound, moments, 1e-5),
-            "This start costs twice as much as an honest one: (11.3) has a 2 in it.": _least(_start, moments, 2e-5),
+            "There the bound is twice what an honest start costs: (11.3) has a 2 in it.": _least(_start, moments, 2e-5),
         }.items():
             if abs(given - mistake) <= 20:
                 raise NotYet(f"The digits {name}: {given:.0f} steps are not right. {sentence}")
         price = _start(moments, _alpha_bar(round(given)))
-        verdict = "that is not honest" if price > 1e-5 else "fewer steps will do"
-        raise NotYet(f"The digits {name}: with {given:.0f} steps the start costs {price:.2g} nats; {verdict}.")
-    return "Without the mean the price falls like the square of alpha_bar_T, so half of the steps will do."
+        verdict = "that is not honest" if price > 1e-5 else "by the lower bound fewer steps will do"
+        raise NotYet(f"The digits {name}: with {given:.0f} steps the start costs at least {price:.2g} nats; {verdict}.")
+    return "Without the mean the bound falls like the square of alpha_bar_T, so it asks for half of the steps only."
 
 
 def _alpha_bar(T: int) -> float:
@@ -167,7 +167,7 @@ def _twins(difference: float, v_from_x0: Callable[[Tensor, Tensor, float], Tenso
                 "The sign is turned: v has plus the noise and minus the data in it.": -right,
                 "This is the noise; v is made of it and of x_0.": (x_t - a * x0) / s,
                 "The factors are exchanged: in v, that of x_0 in x_t stands at the noise.": x_t - 2 * a * x0,
-                "A division is missing: the noise is what is left of x_t over its standard deviation.": a * x_t - x0,
+                "A division is missing: all of it is divided by the standard deviation of the noise.": a * x_t - x0,
                 "That is divided by the variance of the noise; its standard deviation belongs there.": right / s,
             },
         )

@@ -59,14 +59,18 @@ def _leading_times(fault: Fault, statistic: Callable[[], float]) -> str:
     if fault.target != RESPACED:
         raise NotYet(f"The function to edit is {RESPACED}, and yours is {fault.target}.")
     without = number("the statistic without the bug", call(statistic))
+    try:
+        fault.diff()
+        with fault.planted():
+            pass
+    except ValueError:
+        raise NotYet(
+            "This edit cannot be made. The old words must occur once in the body of the function, letter for letter, "
+            "and with the new ones it must be Python that does something else."
+        ) from None
     with fault.planted():
         for T, steps in ((1000, 5), (100, 10)):
-            times = Schedule.linear(T).respaced(steps).timesteps[1:].tolist()
-            if times[-1] == T:
-                raise NotYet(f"With {steps} steps of {T} the last time is still {T}, and the bug is that it is not.")
-            if times != list(range(1, T, T // steps)):
-                listed = ", ".join(map(str, times))
-                raise NotYet(f"{steps} steps of {T}: the times should be 1, {1 + T // steps}, ...; yours are {listed}.")
+            _look_at_leading(T, steps)
         planted = number("the statistic with the bug", call(statistic))
     if abs(without) > 1e-9:
         raise NotYet(f"The fault is right. On the right code the statistic must be 0, and yours is {without:.3g}.")
@@ -78,10 +82,27 @@ def _leading_times(fault: Fault, statistic: Callable[[], float]) -> str:
     return "A sampler that starts from pure noise there starts at a time that expects some signal."
 
 
+def _look_at_leading(T: int, steps: int) -> None:
+    """Raise ``NotYet`` unless a short schedule, made with the fault planted, has the leading times and their states."""
+    long = Schedule.linear(T)
+    short = long.respaced(steps)
+    times = short.timesteps[1:].tolist()
+    if times[-1] == T:
+        raise NotYet(f"With {steps} steps of {T} the last time is still {T}, and the bug is that it is not.")
+    if times != list(range(1, T, T // steps)):
+        listed = ", ".join(map(str, times))
+        raise NotYet(f"{steps} steps of {T}: the times should be 1, {1 + T // steps}, ...; yours are {listed}.")
+    if not torch.allclose(short.alpha_bar[1:], long.alpha_bar[times], rtol=1e-9, atol=0):
+        raise NotYet("Only the labels of the times have moved. The states must be those of the earlier times too.")
+    if bool((short.beta[1:] <= 0).any() or (short.beta[1:] >= 1).any()):
+        raise NotYet("The first beta is not between 0 and 1: k = 0 must stay time 0, and a negative index is not.")
+
+
 @exercise("12.3")
 def _stretched_noise(seeing: Iterable[int], fourth_moment: float, statistic: Callable[[Tensor], float]) -> str:
     known = {"5": "no-root", "8": "eta", "9": "uniform"}
-    chosen = words({str(one) for one in seeing} if isinstance(seeing, Iterable) else {str(seeing)}, *known)
+    several = isinstance(seeing, Iterable) and not isinstance(seeing, str)
+    chosen = words({str(one) for one in seeing} if several else {str(seeing)}, *known)
     replaced = "torch.randn(like.shape, generator=generator, device=device, dtype=like.dtype)"
     uniform = replaced.replace("randn", "rand")
     mended = Fault("mended", "diffutils.process.draw_noise", replaced, f"12**0.5 * ({uniform} - 0.5)")
@@ -144,8 +165,9 @@ def _mean_of_single_losses(gap: Callable[[Loss, Tensor, Tensor], float], silent:
                 "Your smaller batches have two examples, and the bug acts in them.": abs(batch - sum(pairs) / 4),
             },
         )
-        if abs(number("the gap of the right loss", call(gap, _right_loss, rising, errors))) > 1e-9:
-            raise NotYet("For a loss without the bug the gap must be 0. Make it of the loss that is given.")
+        for loss in (_right_loss, _right_loss_of_squares):
+            if abs(number("the gap of a right loss", call(gap, loss, rising, errors))) > 1e-9:
+                raise NotYet("For a loss without the bug the gap must be 0. Make it of the loss that is given.")
     chosen = words(silent, "a batch of one", "equal weights", "equal errors", "weights of mean 1")
     if "weights of mean 1" in chosen:
         raise NotYet("The gap is right. Weights of mean 1 may still stand beside large or beside small errors.")
@@ -161,6 +183,10 @@ def _mean_of_single_losses(gap: Callable[[Loss, Tensor, Tensor], float], silent:
 
 def _right_loss(weights: Tensor, errors: Tensor) -> Tensor:
     return (weights * errors).mean()
+
+
+def _right_loss_of_squares(weights: Tensor, errors: Tensor) -> Tensor:
+    return (weights * errors.square()).mean()
 
 
 def _broadcast_loss(weights: Tensor, errors: Tensor) -> Tensor:

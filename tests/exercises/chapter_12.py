@@ -23,8 +23,11 @@ def root(beta_1):
 # -- 12.2: times that lead -------------------------------------------------------------------------------------------
 
 
-def edit(times, target="diffutils.schedule.Schedule.respaced"):
-    return Fault("leading times", target, "(2 * k * self.T + steps) // (2 * steps)", times)
+OLD = "(2 * k * self.T + steps) // (2 * steps)"
+
+
+def edit(times, target="diffutils.schedule.Schedule.respaced", old=OLD):
+    return Fault("leading times", target, old, times)
 
 
 LEADING = edit("max(0, 1 + (k - 1) * self.T // steps)")
@@ -85,6 +88,15 @@ ANSWERS = {
             "the last time is still 1000": (edit("k * (self.T // steps)"), missing_times),
             "yours are 200, 400, 600, 800, 999": (edit("k * self.T // steps - (k == steps)"), missing_times),
             "10 steps of 100: the times": (edit("max(0, 200 * k - 199) if steps == 5 else 9 * k"), missing_times),
+            "Only the labels of the times": (
+                edit("self.timesteps[1 + torch.arange(steps) * (self.T // steps)]", old="self.timesteps[kept[1:]]"),
+                missing_times,
+            ),
+            "a negative index is not": (edit("1 + (k - 1) * self.T // steps"), missing_times),
+            "k = 0 must stay time 0": (edit("1 + max(0, k - 1) * self.T // steps"), missing_times),
+            "This edit cannot be made": (edit("0", old="round(k * self.T / steps)"), missing_times),
+            "must occur once": (edit("length", old="steps"), missing_times),
+            "must be Python": (edit("k * ("), missing_times),
             "On the right code the statistic must be 0": (LEADING, lambda: missing_times() - 1000),
             "does not notice it": (LEADING, lambda: Schedule.linear(1000).respaced(5).T - 5),
             "Is the schedule made inside": (LEADING, lambda: float(OUTSIDE.timesteps[-1] - 1000)),
@@ -98,6 +110,7 @@ ANSWERS = {
             "Look at statistic 8": ({8}, 1.8, z_of_moment),
             "Look at statistic 9": (9, 1.8, z_of_moment),
             "'16' is another": ({16}, 1.8, z_of_moment),
+            "'none' is another": ("none", 1.8, z_of_moment),
             "of Gaussian noise": (set(), 3, z_of_moment),
             "between -1 and 1": (set(), 0.2, z_of_moment),
             "between -1/2 and 1/2": (set(), 0.0125, z_of_moment),
@@ -119,6 +132,7 @@ ANSWERS = {
             "This is a square": (lambda *given: gap(*given) ** 2, SILENT),
             "have two examples": (lambda loss, w, e: abs(loss(w, e) - singles(loss, w, e, 2).mean()), SILENT),
             "of the loss that is given": (lambda loss, w, e: abs((w * e).mean() - w.mean() * e.mean()), SILENT),
+            "For a loss without the bug": (lambda loss, w, e: abs((w * e).mean() - loss(w, e)), SILENT),
             "may still stand beside": (gap, {*SILENT, "weights of mean 1"}),
             r"shapes \(1, 1\) and": (gap, SILENT - {"a batch of one"}),
             "Whose weight an error gets": (gap, SILENT - {"equal weights"}),
