@@ -166,6 +166,8 @@ ANSWERS = {
             "From 25 to 50 steps your error is divided by 3,": (up, (0.9, 0.3, 0.2), 1),
             "From 50 to 100 steps your error is divided by 1.33,": (up, (0.08, 0.04, 0.03), 1),
             "From 50 to 100 steps your error is divided by 3,": (up, (0.12, 0.06, 0.02), 1),
+            "as small as mean squares": (up, [error**2 for error in TRIP], 1),
+            "The error with 25 steps: yours is 0.8": (up, (0.8, 0.4, 0.2), 1),
             "must lie between 0 and 1": (up, (5.0, 0.3, 0.1), 1),
             "The errors are right": (up, TRIP, 2),
         },
