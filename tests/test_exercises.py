@@ -58,6 +58,14 @@ def test_an_exercise_that_does_not_exist_is_refused(name):
         check(name, 1)
 
 
+def test_a_notebook_shows_what_was_said_once(capsys):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell()
+    shell.run_cell("from diffutils.exercises import check\ncheck('2.1', ...)")
+    assert said(capsys).count("\n") == 1
+
+
 def test_two_checkers_for_one_exercise_are_refused():
     check("2.1", ...)
     with pytest.raises(ValueError, match="without a checker, got '2.1'"):

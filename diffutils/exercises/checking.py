@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -10,8 +11,22 @@ from diffutils.exercises.answers import CHECKERS, Checker, NotYet, Unanswered
 from diffutils.validation import require
 
 
-def check(number: str, *answer: Any) -> bool:
-    """Look at the answer to an exercise, print what is to be said about it, and return whether it is right.
+@dataclass(frozen=True)
+class Verdict:
+    """What was said about an answer; true if the answer is right."""
+
+    right: bool
+    text: str
+
+    def __bool__(self) -> bool:
+        return self.right
+
+    def _ipython_display_(self) -> None:
+        """Show nothing under a cell that ends with ``check``: the text has been printed."""
+
+
+def check(number: str, *answer: Any) -> Verdict:
+    """Look at the answer to an exercise, print what is to be said about it, and return the verdict.
 
     An error inside the reader's own function is not caught: its traceback shows where.
 
@@ -26,13 +41,13 @@ def check(number: str, *answer: Any) -> bool:
     try:
         if any(part is ... or part is None for part in answer):
             raise Unanswered
-        verdict, right = f"right. {checker(*answer)}", True
+        verdict = Verdict(True, f"right. {checker(*answer)}")
     except Unanswered:
-        verdict, right = "no answer yet. Put yours where the dots are and run the cell again.", False
+        verdict = Verdict(False, "no answer yet. Put yours where the dots are and run the cell again.")
     except NotYet as wrong:
-        verdict, right = f"not yet. {wrong}", False
-    print(f"Exercise {number}: {verdict}")
-    return right
+        verdict = Verdict(False, f"not yet. {wrong}")
+    print(f"Exercise {number}: {verdict.text}")
+    return verdict
 
 
 def _checker(number: str) -> Checker:
