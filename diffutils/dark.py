@@ -1,7 +1,7 @@
 """The same figure for readers who read light on dark.
 
 A colour keeps its meaning: only greys change, from black on white to light on nearly black, in the order they had. What
-a colour map paints (a picture, a density) stays as it is.
+a colour map paints (a picture, a density) stays as it is, and so does the ground that shines through it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from typing import Any, Callable
 
 from matplotlib.artist import Artist
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import Collection
 from matplotlib.colors import to_rgba, to_rgba_array
 from matplotlib.figure import Figure
@@ -29,8 +30,10 @@ def building() -> bool:
 
 def darken(fig: Figure) -> None:
     """Recolour a figure in place, to be saved or shown once more; it must have been drawn before."""
+    grounds = [axes.patch for axes in fig.axes if any(map(_shines_through, axes.get_children()))]
     for artist in fig.findobj():
-        _recolour(artist)
+        if artist not in grounds:
+            _recolour(artist)
 
 
 def picture(fig: Figure, *, dpi: float, dark: bool = False) -> bytes:
@@ -40,6 +43,11 @@ def picture(fig: Figure, *, dpi: float, dark: bool = False) -> bytes:
     png = io.BytesIO()
     fig.savefig(png, format="png", dpi=dpi)
     return png.getvalue()
+
+
+def _shines_through(artist: Artist) -> bool:
+    """Whether a colour map paints the artist, and its ground can be seen through it."""
+    return isinstance(artist, ScalarMappable) and artist.get_array() is not None and (artist.get_alpha() or 1) < 1
 
 
 def _recolour(artist: Artist) -> None:

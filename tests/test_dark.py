@@ -67,6 +67,16 @@ def test_what_a_colour_map_paints_stays(fig):
     assert right.collections[0].get_array() is not None
 
 
+def test_the_ground_under_what_a_colour_map_paints_half_through_stays():
+    figure, axes = plt.subplots(1, 3)
+    axes[0].contourf([[0.0, 1.0], [2.0, 3.0]], cmap="Blues", alpha=0.5)
+    axes[1].imshow([[0.0, 1.0]], cmap="Blues")
+    axes[2].scatter([0.0], [0.0], color=figures.DATA, alpha=0.5)
+    dark.darken(figure)
+    assert [to_hex(ax.get_facecolor()) for ax in axes] == ["#ffffff", GROUND, GROUND]
+    plt.close(figure)
+
+
 def test_the_saved_picture_is_dark_and_of_one_size_with_the_light_one(fig):
     light, night = (Image.open(io.BytesIO(dark.picture(fig, dpi=50, dark=is_dark))) for is_dark in (False, True))
     assert light.size == night.size
