@@ -24,7 +24,7 @@ switched on alone (`diffutils.faults`), and then
 - the unit tests run, those named after its module first, until one fails: *unit test* names that one. The command
   fails if a fault gets past all of them. Tests that plant faults themselves (of `faults`, `mutants`, `museum`) and tests
   of the book's pages and tools take no part: they would fail for another reason.
-- the chapters run in reading order, as `make seeds` runs them, until a cell raises: *chapter* names that one and the
+- the chapters run, quick ones first, as `make seeds` runs them, until a cell raises: *chapter* names that one and the
   claim, or what else was raised. A fault that no chapter catches is no defect of a chapter. Two chapters are left out:
   9, which takes nine minutes, and 12, which plants faults itself.
 
