@@ -15,7 +15,6 @@ r"""A local Sphinx extension: what this book needs and Jupyter Book does not do 
 from __future__ import annotations
 
 import base64
-import io
 import os
 import re
 import shutil
@@ -26,10 +25,10 @@ from pathlib import Path
 
 from docutils import nodes
 from myst_nb.core.render import MimeData, NbElementRenderer
-from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
+from diffutils.dark import as_webp
 from execution import ENVIRONMENT, ROOT, TIMEOUT_SECONDS, cache_path
 
 MATHJAX_SCRIPT = "tex-chtml-full.js"
@@ -120,7 +119,7 @@ def _bring_pictures() -> None:
 
     def in_theme(self: NbElementRenderer, data: MimeData, content: str, theme: str) -> list[nodes.Element]:
         images = plain(self, replace(data, content=content))
-        picture = _webp(base64.b64decode(content))
+        picture = as_webp(base64.b64decode(content))
         for image in images:
             image["uri"] = self.write_file([f"{sha256(picture).hexdigest()}.webp"], picture, exists_ok=True)
             image["classes"] += theme.split()
@@ -129,9 +128,3 @@ def _bring_pictures() -> None:
         return images
 
     NbElementRenderer.render_image = render_image
-
-
-def _webp(png: bytes) -> bytes:
-    webp = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(webp, "WEBP", lossless=True, method=4)
-    return webp.getvalue()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 import uuid
 from dataclasses import dataclass
@@ -19,9 +18,8 @@ from typing import Any, Callable, Sequence
 import ipywidgets
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
-from PIL import Image
 
-from diffutils.dark import building, picture
+from diffutils.dark import as_webp, building, picture
 from diffutils.validation import check_float, require
 
 _DPI = 100
@@ -197,12 +195,8 @@ def slider(
     for value, text in zip(values, texts):
         fig = draw(value)
         width = round(fig.get_figwidth() * _DPI)
-        frames.append(Frame(label(value), text, _webp(fig), _webp(fig, dark=True) if building() else None))
+        light = as_webp(picture(fig, dpi=_DPI))
+        dark = as_webp(picture(fig, dpi=_DPI, dark=True)) if building() else None
+        frames.append(Frame(label(value), text, light, dark))
         plt.close(fig)
     return Slider(name, frames, start, width, seconds)
-
-
-def _webp(fig: Figure, dark: bool = False) -> bytes:
-    webp = io.BytesIO()
-    Image.open(io.BytesIO(picture(fig, dpi=_DPI, dark=dark))).convert("RGB").save(webp, "WEBP", lossless=True, method=4)
-    return webp.getvalue()
