@@ -84,6 +84,13 @@ def test_the_saved_picture_is_dark_and_of_one_size_with_the_light_one(fig):
     assert night.convert("RGB").getpixel((1, 1)) == (18, 18, 18)
 
 
+def test_webp_keeps_every_pixel():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "PNG")
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(dark.as_webp(png.getvalue())))), pixels)
+
+
 @pytest.mark.parametrize("colour", (*figures.PALETTE, figures.NOISE))
 def test_colours_stand_out_from_both_grounds(colour):
     """A ratio of 3 is asked of what is drawn (WCAG 2.2, 1.4.11); two light colours of the palette have it in the dark only."""

@@ -74,7 +74,12 @@ FAULTS = {
         ("the page's slider ends one early", "Slider.to_html", "len(self.frames) - 1", "len(self.frames) - 2"),
         ("descriptions of the first picture for all", "Slider.to_html", "[f.label, f.alt, address", "[f.label, first.alt, address"),
         ("every picture drawn at the first value", "slider", "draw(value)", "draw(values[0])"),
-        ("pictures with loss", "_webp", "lossless=True", "lossless=False"),
+    ],
+    "dark": [
+        ("pictures with loss", "as_webp", "lossless=True", "lossless=False"),
+        ("the order of greys turned round", "_turned", "INK + (GROUND - INK)", "GROUND + (INK - GROUND)"),
+        ("colours turned, too", "_turned", "max(rgb) - min(rgb) > _GREY", "max(rgb) - min(rgb) > 1"),
+        ("a dark ground under see-through paint", "darken", "if artist not in grounds:", "if True:"),
     ],
     "diagrams": [
         ("the last cloud coloured as data", "markov_chain", "NOISE if index == count - 1 else DATA", "DATA"),
