@@ -84,9 +84,8 @@ class Visit:
         self.context.close()
 
     def wait_for_mathematics(self) -> None:
-        """Wait until MathJax has set every formula."""
-        self.page.wait_for_function("window.MathJax?.startup?.promise !== undefined", timeout=30_000)
-        self.page.evaluate("MathJax.startup.promise.then(() => null)")
+        """Wait until every formula is set."""
+        self.page.wait_for_function("performance.getEntriesByName('formulas').length", timeout=30_000)
 
 
 def address_of(site: Path, name: str) -> str:
