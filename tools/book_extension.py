@@ -59,8 +59,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def _use_cache(app: Sphinx, config: Config) -> None:
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    os.environ.update(ENVIRONMENT)
     config.nb_execution_cache_path = str(cache_path())
     config.nb_execution_timeout = TIMEOUT_SECONDS
 

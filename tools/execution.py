@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_SECONDS = 1800
 NUMERIC_LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "POT", "mlxtend", "matplotlib")
 # One thread a chapter, because chapters run side by side; no progress bars, because a page keeps each refresh as a line;
-# no widget state, because a page has no kernel to bring it to life.
+# no widget state, because a page has no kernel to bring it to life. What the shell says otherwise does not count: the
+# cache keeps what was executed, and knows nothing of the shell.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "DIFFUTILS_STATIC": "1"}
 
 
@@ -55,7 +56,7 @@ def execute(notebooks: list[Path]) -> bool:
     """Execute those chapters that the cache does not hold; print tracebacks and return False if one fails."""
     from jupyter_cache import get_cache
 
-    os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
+    os.environ.update(ENVIRONMENT)
     cache = get_cache(cache_path())
     for path in notebooks:
         cache.add_nb_to_project(str(path), read_data={"name": "myst_nb_md", "type": "plugin"})
