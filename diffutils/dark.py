@@ -38,9 +38,12 @@ def darken(fig: Figure) -> None:
 
 
 def picture(fig: Figure, *, dpi: float, dark: bool = False) -> bytes:
-    """Return the figure as PNG; with ``dark`` it is recoloured first, and stays so."""
+    """Return the figure as PNG; with ``dark`` it is recoloured first, and stays so; save the light twin before."""
     if dark:
         darken(fig)
+        # Everything stays where it was put for the light twin: once a figure has been saved, matplotlib (3.11) lays it
+        # out anew by its settings, even one that asked for no layout.
+        fig.set_layout_engine("none")
     png = io.BytesIO()
     fig.savefig(png, format="png", dpi=dpi)
     return png.getvalue()

@@ -28,6 +28,7 @@ def test_a_page_is_whole_at_every_width(browser, site, name, mode):
             assert unset == 0, "formulas that are not set"
             assert page.locator("mjx-merror").count() == 0
         assert page.evaluate("document.documentElement.dataset.theme") == mode
+        assert page.locator(".output.stderr").all_inner_texts() == [], "what a cell warned of"
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("document.documentElement.scrollWidth") <= width, f"scrolls sideways at {width} pixels"

@@ -84,6 +84,20 @@ def test_the_saved_picture_is_dark_and_of_one_size_with_the_light_one(fig):
     assert night.convert("RGB").getpixel((1, 1)) == (18, 18, 18)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("layout", ["none", "constrained"])
+def test_everything_stands_where_it_stood_in_the_light(layout):
+    with plt.rc_context({"figure.constrained_layout.use": True}):
+        figure = plt.figure(layout=layout)
+        left = figure.add_axes((0, 0, 0.4, 0.3)) if layout == "none" else figure.subplots()
+        left.set(xlabel="a long name", ylabel="another")
+        dark.picture(figure, dpi=50)
+        before = left.get_position().bounds
+        dark.picture(figure, dpi=50, dark=True)
+    assert left.get_position().bounds == before
+    plt.close(figure)
+
+
 def test_webp_keeps_every_pixel():
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     png = io.BytesIO()
