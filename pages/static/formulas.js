@@ -3,7 +3,7 @@
 // its box. Two marks in the browser's timeline tell when the first formulas and when all of them stand.
 (() => {
   const SMALLEST = 0.62; // of the letters of the text
-  const found = (selector) => [...document.querySelectorAll(`.bd-article ${selector}`)];
+  const found = (selector) => [...document.querySelectorAll(selector)];
 
   function isInView(element) {
     const box = element.getBoundingClientRect();
@@ -29,7 +29,7 @@
   async function setAll() {
     if (!window.MathJax?.startup) return; // a page without formulas
     await MathJax.startup.promise;
-    const all = found(".math");
+    const all = found(".math"); // those in the contents on the right, too
     const first = new Set(all.filter(isInView));
     await setAndFit([...first]);
     performance.mark("formulas in view");
@@ -38,7 +38,7 @@
     performance.mark("formulas");
   }
 
-  const fitAll = () => fit(found("div.math"));
+  const fitAll = () => fit(found(".bd-article div.math"));
   // All icons stand in the page from the start: they need not be looked for in each formula, which would take a
   // fifth of a second.
   window.FontAwesomeConfig = { observeMutations: false };
