@@ -3,7 +3,7 @@
 A page is ready when its text and pictures stand and every formula is set; those in view are set first. Each page is
 opened several times, and the median counts. ``make book`` first; a Chromium is needed, and an idle machine.
 
-    python benchmarks/pages.py              # about a minute
+    python benchmarks/pages.py              # about five minutes
     python benchmarks/pages.py --repeats 9
 """
 

@@ -79,6 +79,7 @@ FAULTS = {
         ("pictures with loss", "as_webp", "lossless=True", "lossless=False"),
         ("the order of greys turned round", "_turned", "INK + (GROUND - INK)", "GROUND + (INK - GROUND)"),
         ("colours turned, too", "_turned", "max(rgb) - min(rgb) > _GREY", "max(rgb) - min(rgb) > 1"),
+        ("another layout in the dark", "picture", 'fig.set_layout_engine("none")', "pass"),
         ("a dark ground under see-through paint", "darken", "if artist not in grounds:", "if True:"),
     ],
     "diagrams": [
