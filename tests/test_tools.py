@@ -3,7 +3,9 @@
 import base64
 import importlib.util
 import io
+import os
 import shutil
+from types import SimpleNamespace
 
 import book_extension
 import book_pages
@@ -189,3 +191,10 @@ def test_the_reference_holds_every_module():
     files = [path for path in (execution.ROOT / "diffutils").rglob("*.py")]
     assert {"diffutils.schedule", "diffutils.models", "diffutils.models.ddpm"} <= set(names)
     assert len(names) == len(files) - 1  # the package itself is no module of it
+
+
+def test_a_build_takes_nothing_from_the_shell(monkeypatch):
+    for name in execution.ENVIRONMENT:
+        monkeypatch.setenv(name, "")
+    book_extension._use_cache(None, SimpleNamespace())
+    assert {name: os.environ[name] for name in execution.ENVIRONMENT} == execution.ENVIRONMENT
