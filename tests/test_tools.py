@@ -86,6 +86,28 @@ def test_an_equation_without_a_tag_is_left_to_sphinx():
     assert not equation["nowrap"] and equation.astext() == "a = b"
 
 
+@pytest.mark.parametrize(
+    ("after", "together", "left"),
+    [(", and", "x_t,", " and"), ("). Then", "x_t).", " Then"), (" is", None, " is"), ("-axis, too", None, "-axis, too")],
+)
+def test_punctuation_stays_with_the_formula_before_it(after, together, left):
+    document = new_document("page")
+    document += nodes.paragraph("", "the point ", nodes.math("x_t", "x_t"), nodes.Text(after))
+    book_extension._keep_together(None, document, "page")
+    (paragraph,) = document.findall(nodes.paragraph)
+    assert [both.astext() for both in paragraph.findall(nodes.inline)] == ([together] if together else [])
+    assert paragraph[-1] == left and paragraph.astext() == f"the point x_t{after}"
+
+
+def test_only_what_is_printed_in_columns_keeps_its_lines():
+    document = new_document("page")
+    texts = ("steps    8   16\nEuler  0.2  0.1\n", "two words  apart\nand a sentence\n", "steps    8   16\nEuler  0.2  0.1\n")
+    for text, kind in zip(texts, ("output", "output", "source")):
+        document += nodes.literal_block(text, text, classes=[kind])
+    book_extension._find_columns(None, document)
+    assert [("columns" in block["classes"]) for block in document.findall(nodes.literal_block)] == [True, False, False]
+
+
 def png(colour: str) -> str:
     buffer = io.BytesIO()
     Image.new("RGB", (3, 2), colour).save(buffer, "PNG")

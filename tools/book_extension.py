@@ -5,6 +5,8 @@ r"""A local Sphinx extension: what this book needs and Jupyter Book does not do 
 - The alternative text that ``diffutils.figures.show`` stores with a picture reaches the page, and so does its dark twin.
   Pages hold pictures as lossless WebP, which weighs less than half of PNG.
 - An equation of several lines keeps its ``\tag``: Sphinx would wrap it into an environment in which tags are errors.
+- No line begins with the comma or the full stop that belongs to a formula before it.
+- A table that a cell has printed keeps its columns where the page is narrow.
 - Nothing is left of Thebe, which would fetch a kernel from elsewhere, and whose script the theme loads twice.
 - A folded cell says what it holds: the start of an exercise, the code of its solution.
 - The empty corner of a table is a cell, not a header without words.
@@ -41,6 +43,8 @@ PROMPTS = {
 }
 # Hides from a screen reader what a fold says.
 FOLD_LABEL = ' aria-label="Toggle hidden content"'
+CLOSING = re.compile(r"[,.;:!?)\]]+")
+COLUMNS = re.compile(r"\S {2,}\S")
 MATHJAX_FONTS = "output/chtml/fonts/woff-v2"
 
 
@@ -51,7 +55,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", _bring_mathjax, priority=100)
     app.connect("config-inited", _drop_thebe)
     app.connect("doctree-read", _say_what_is_folded)
+    app.connect("doctree-read", _find_columns)
     app.connect("doctree-resolved", _keep_tags)
+    app.connect("doctree-resolved", _keep_together)
     app.connect("html-page-context", _mend_html)
     app.connect("build-finished", _drop_source_maps)
     _bring_pictures()
@@ -90,10 +96,27 @@ def _keep_tags(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             block["nowrap"] = True
 
 
+def _keep_together(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    # To a browser a formula is a box, and a line may end after a box.
+    for formula in list(doctree.findall(nodes.math)):
+        after = formula.next_node(descend=False, siblings=True)
+        if isinstance(after, nodes.Text) and (mark := CLOSING.match(after)):
+            formula.parent.replace(after, nodes.Text(after[mark.end() :]))
+            formula.parent.replace(formula, both := nodes.inline(classes=["together"]))
+            both += [formula, nodes.Text(mark[0])]
+
+
 def _say_what_is_folded(app: Sphinx, doctree: nodes.document) -> None:
     for cell in doctree.findall(nodes.container):
         for tag in PROMPTS.keys() & set(cell["classes"]):
             cell["prompt_show"], cell["prompt_hide"] = PROMPTS[tag]
+
+
+def _find_columns(app: Sphinx, doctree: nodes.document) -> None:
+    for block in doctree.findall(nodes.literal_block):
+        lines = block.astext().splitlines()
+        if "output" in block["classes"] and sum(bool(COLUMNS.search(line)) for line in lines) > 1:
+            block["classes"].append("columns")
 
 
 def _mend_html(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
