@@ -87,16 +87,23 @@ def test_an_equation_without_a_tag_is_left_to_sphinx():
 
 
 @pytest.mark.parametrize(
-    ("after", "together", "left"),
-    [(", and", "x_t,", " and"), ("). Then", "x_t).", " Then"), (" is", None, " is"), ("-axis, too", None, "-axis, too")],
+    ("before", "after", "together"),
+    [
+        ("the point ", ", and", "x_t,"),
+        ("a point (", "). Then", "(x_t)."),
+        ("a point (", " here)", "(x_t"),
+        ("", ".", "x_t."),
+        ("the point ", " is", None),
+        ("the ", "-axis, too", None),
+    ],
 )
-def test_punctuation_stays_with_the_formula_before_it(after, together, left):
+def test_punctuation_stays_with_its_formula(before, after, together):
     document = new_document("page")
-    document += nodes.paragraph("", "the point ", nodes.math("x_t", "x_t"), nodes.Text(after))
+    document += nodes.paragraph("", before, nodes.math("x_t", "x_t"), nodes.Text(after))
     book_extension._keep_together(None, document, "page")
     (paragraph,) = document.findall(nodes.paragraph)
-    assert [both.astext() for both in paragraph.findall(nodes.inline)] == ([together] if together else [])
-    assert paragraph[-1] == left and paragraph.astext() == f"the point x_t{after}"
+    assert [whole.astext() for whole in paragraph.findall(nodes.inline)] == ([together] if together else [])
+    assert paragraph.astext() == f"{before}x_t{after}"
 
 
 def test_only_what_is_printed_in_columns_keeps_its_lines():

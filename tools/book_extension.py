@@ -5,7 +5,7 @@ r"""A local Sphinx extension: what this book needs and Jupyter Book does not do 
 - The alternative text that ``diffutils.figures.show`` stores with a picture reaches the page, and so does its dark twin.
   Pages hold pictures as lossless WebP, which weighs less than half of PNG.
 - An equation of several lines keeps its ``\tag``: Sphinx would wrap it into an environment in which tags are errors.
-- No line begins with the comma or the full stop that belongs to a formula before it.
+- No line ends between a formula and the comma after it or the bracket before it.
 - A table that a cell has printed keeps its columns where the page is narrow.
 - Nothing is left of Thebe, which would fetch a kernel from elsewhere, and whose script the theme loads twice.
 - A folded cell says what it holds: the start of an exercise, the code of its solution.
@@ -43,7 +43,7 @@ PROMPTS = {
 }
 # Hides from a screen reader what a fold says.
 FOLD_LABEL = ' aria-label="Toggle hidden content"'
-CLOSING = re.compile(r"[,.;:!?)\]]+")
+OPENING, CLOSING = re.compile(r"[(\[]+$"), re.compile(r"[,.;:!?)\]]+")
 COLUMNS = re.compile(r"\S {2,}\S")
 MATHJAX_FONTS = "output/chtml/fonts/woff-v2"
 
@@ -99,11 +99,17 @@ def _keep_tags(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 def _keep_together(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     # To a browser a formula is a box, and a line may end after a box.
     for formula in list(doctree.findall(nodes.math)):
-        after = formula.next_node(descend=False, siblings=True)
-        if isinstance(after, nodes.Text) and (mark := CLOSING.match(after)):
-            formula.parent.replace(after, nodes.Text(after[mark.end() :]))
-            formula.parent.replace(formula, both := nodes.inline(classes=["together"]))
-            both += [formula, nodes.Text(mark[0])]
+        parent, place = formula.parent, formula.parent.index(formula)
+        left, right = (parent[i] if 0 <= i < len(parent) else None for i in (place - 1, place + 1))
+        before = OPENING.search(left) if isinstance(left, nodes.Text) else None
+        after = CLOSING.match(right) if isinstance(right, nodes.Text) else None
+        if before or after:
+            parent.replace(formula, whole := nodes.inline(classes=["together"]))
+            whole += [nodes.Text(before[0] if before else ""), formula, nodes.Text(after[0] if after else "")]
+        if before:
+            parent.replace(left, nodes.Text(left[: before.start()]))
+        if after:
+            parent.replace(right, nodes.Text(right[after.end() :]))
 
 
 def _say_what_is_folded(app: Sphinx, doctree: nodes.document) -> None:
