@@ -35,6 +35,7 @@ def test_a_page_is_whole_at_every_width(browser, site, name, mode):
         assert visit.problems == []
 
 
+TABLES = ["index", "pages/claims", *(name for name in PAGES if name.startswith("chapters/"))]
 TOO_WIDE = """[...document.querySelectorAll('.bd-article div.math')]
     .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.innerText.slice(0, 8))"""
 
@@ -48,6 +49,16 @@ def test_equations_fit_a_phone(browser, site, name):
         visit.page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
         visit.page.wait_for_timeout(100)  # a fold tells that it has opened in a moment of its own
         assert visit.page.evaluate(TOO_WIDE) == []
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_map_of_chapters_and_all_claims_fit_a_phone(browser, site, name):
+    kind = "table.claims" if name.startswith("chapters/") else "table"
+    with Visit(browser, address_of(site, name), width=min(WIDTHS)) as visit:
+        tables = visit.page.locator(f".bd-article {kind}")
+        assert tables.count() > 0
+        widths = tables.evaluate_all("found => found.map(t => [t.offsetWidth, t.parentElement.clientWidth])")
+        assert [width for width, room in widths if width > room] == []
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if re.match(r"chapters/\d", name)])
