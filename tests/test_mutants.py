@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import textwrap
 import time
+from pathlib import Path
 
 import mutants
 import pytest
-from mutants import table, unit, workers
+from mutants import __main__ as command
+from mutants import chapters, table, unit, workers
 
 from diffutils.faults import Fault
 
@@ -121,3 +123,41 @@ def test_the_table_says_what_caught_each_fault():
     assert "| nothing changes | `diffuse` | **none** | none: 04_y call it" in page
     assert "2 faults. Caught by a unit test: 1. Chapters that were run: 02_x, 04_y. They call the functions of 2" in page
     assert "| process | 9 | 8 |" in page and "| `process.diffuse: line` | not explained yet |" in page
+
+
+@pytest.fixture
+def two_chapters(monkeypatch):
+    """Chapters 02 and 04 that are never run: what is asked of them is noted, and the second catches SOUND."""
+    asked = []
+
+    def run(path, faults, processes):
+        for fault in faults:
+            asked.append((path.stem, fault.name))
+            yield fault, "ClaimError" if (path.stem, fault) == ("04_y", SOUND) else None, "", 0.0
+
+    monkeypatch.setattr(chapters, "paths", lambda: [Path("02_x.md"), Path("04_y.md")])
+    monkeypatch.setattr(chapters, "run", run)
+    monkeypatch.setattr(chapters, "warm_up", lambda: None)
+    monkeypatch.setattr(command, "faults", lambda: [WRONG, SOUND])
+    monkeypatch.setattr(table, "save", lambda results, faults: None)
+    return asked
+
+
+def test_chapters_are_run_until_one_catches_the_fault(two_chapters):
+    results = {}
+    assert command._chapters(["nothing changes"], results) == (1, 0)
+    assert results[table.RUN] == ["02_x (in part)", "04_y (in part)"]
+    assert command._chapters([], results) == (2, 1)
+    assert results[table.RUN] == ["02_x", "04_y"]
+    assert results[table.key(SOUND)]["chapters"] == {"02_x": None, "04_y": "ClaimError"}
+
+
+def test_a_run_of_the_chapters_goes_on_where_it_was_ended(two_chapters):
+    results = {
+        table.key(SOUND): {"chapters": {"02_x": None}},
+        table.key(WRONG): {"chapters": {"02_x": None, "04_y": None}},
+        table.RUN: ["02_x", "04_y (in part)"],
+    }
+    assert command._chapters(["more"], results) == (2, 1)
+    assert two_chapters == [("04_y", "nothing changes")]
+    assert results[table.RUN] == ["02_x", "04_y"]

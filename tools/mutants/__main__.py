@@ -1,6 +1,7 @@
 """``python -m mutants [WORD ...]``: plant the faults that a WORD is found in (all by default) and run the unit tests.
 
-``python -m mutants chapters [02 ...] [WORD ...]``: run the chapters instead, those with the numbers given, or all.
+``python -m mutants chapters [more] [02 ...] [WORD ...]``: run the chapters instead, those with the numbers given, or
+all. It takes hours, and what it has found is kept at once: with ``more`` it goes on where an earlier run was ended.
 ``python -m mutants operators [MODULE ...]``: plant the edits of cosmic-ray's operators in the core and run its own tests.
 """
 
@@ -12,6 +13,8 @@ import time
 
 from diffutils.faults import Fault
 from mutants import chapters, faults, table, unit
+
+MORE = "more"
 
 
 def main(words: list[str]) -> int:
@@ -53,20 +56,24 @@ def _unit(words: list[str], results: dict) -> tuple[int, int]:
 
 def _chapters(words: list[str], results: dict) -> tuple[int, int]:
     numbers = [word for word in words if word.isdigit()]
-    chosen = _chosen([word for word in words if not word.isdigit()])
+    chosen = _chosen([word for word in words if word != MORE and not word.isdigit()])
     paths = [path for path in chapters.paths() if not numbers or path.stem[:2] in numbers]
+    if MORE in words:
+        paths = [path for path in paths if path.stem not in results.get(table.RUN, [])]
     chapters.warm_up()
     tried = {fault: results.setdefault(table.key(fault), {}).setdefault("chapters", {}) for fault in chosen}
-    for failures in tried.values():
+    for failures in tried.values() if MORE not in words else ():
         for path in paths:
             failures.pop(path.stem, None)
     for path in paths:
-        left = [fault for fault in chosen if not any(tried[fault].values())]
+        left = [fault for fault in chosen if not any(tried[fault].values()) and path.stem not in tried[fault]]
+        table.note_run(results, path.stem, whole=False)
         for fault, failure, error, seconds in chapters.run(path, left, os.cpu_count() or 1):
             if not error:
                 tried[fault][path.stem] = failure
             _say(fault, failure and f"{path.stem}: {failure}", error, seconds)
-        results[table.RUN] = sorted({*results.get(table.RUN, []), path.stem})
+            table.save(results, faults())
+        table.note_run(results, path.stem, whole=len(chosen) == len(faults()))
         table.save(results, faults())
     return len(chosen), sum(not any(tried[fault].values()) for fault in chosen)
 

@@ -41,6 +41,12 @@ def load() -> dict[str, dict]:
     return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
 
 
+def note_run(results: dict, chapter: str, *, whole: bool) -> None:
+    """Note that a chapter was run with all faults that were left, or with a part of them."""
+    part = f"{chapter} (in part)"
+    results[RUN] = sorted({*results.get(RUN, []), chapter if whole else part} - {part if whole else chapter})
+
+
 def save(results: dict[str, dict], faults: list[Fault]) -> None:
     """Keep what is known of the faults there are, and write the page."""
     names = {key(fault): None for fault in faults} | {RUN: None, OPERATORS: None}
