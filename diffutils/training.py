@@ -12,31 +12,14 @@ Home chapter: the reverse process (chapters/05_reverse_process.md).
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import math
 import time
 from dataclasses import dataclass
-from typing import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
-from diffutils.device import default_device, make_generator
-from diffutils.validation import check_data, check_float, check_int, require
-
-# The loss is looked at once per block: looking at every step would make a GPU wait for the CPU each time.
-BLOCK = 50
-# torch has fused AdamW kernels for these; elsewhere its default implementation is used.
-FUSED_DEVICES = ("cpu", "cuda", "mps")
-# Seconds of training before a bar is shown.
-BAR_DELAY = 2.0
-
-
-class TrainingError(RuntimeError):
-    """Training stopped because the loss or its gradient was not finite."""
+from diffutils.training_run import TrainingRun, restore, tensors
+from diffutils.validation import check_int
 
 
 @dataclass(frozen=True)
@@ -74,6 +57,8 @@ def train(
     ema_decay: float | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
+    precision: str = "float32",
+    compile_mode: str | None = None,
     progress: bool = True,
 ) -> TrainingRecord:
     """Train ``model`` on ``data`` and leave the trained weights in it, in evaluation mode and on ``device``.
@@ -93,6 +78,8 @@ def train(
             end; None keeps the last weights.
         seed: fixes the batches, the noise inside the loss and dropout. (Initial weights are the model's own affair.)
         device: where to train; None means ``default_device()``. The model is moved there.
+        precision: of the network's products, see ``speed.autocast``; the weights stay in float32.
+        compile_mode: how the model's networks are compiled, see ``speed.compile_networks``; None does not.
         progress: show a bar with the loss once training has taken two seconds.
 
     Returns:
@@ -105,124 +92,14 @@ def train(
 
     Source: AdamW, Loshchilov & Hutter 2019; the moving average as in Ho et al. 2020, appendix B.
     """
-    check_data("data", data, min_ndim=1)
-    require(callable(getattr(model, "loss", None)), "model", type(model).__name__, "a module with a loss(x) method")
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    require(len(parameters) > 0, "model", type(model).__name__, "a module with trainable parameters")
-    steps = check_int("steps", steps, 1)
-    check_int("batch_size", batch_size, 1)
-    check_float("lr", lr, low=0.0)
-    require(isinstance(betas, tuple) and len(betas) == 2, "betas", betas, "a pair of numbers in [0, 1)")
-    require(all(0 <= check_float("betas", b) < 1 for b in betas), "betas", betas, "a pair of numbers in [0, 1)")
-    check_float("weight_decay", weight_decay, low=0.0, inclusive=True)
-    warmup = steps // 20 if warmup is None else check_int("warmup", warmup, 0, steps)
-    if clip_norm is not None:
-        check_float("clip_norm", clip_norm, low=0.0)
-    if ema_decay is not None:
-        check_float("ema_decay", ema_decay, 0.0, 1.0)
-    check_int("seed", seed, 0)
-
-    device = default_device() if device is None else torch.device(device)
-    model.to(device).train()
-    data = data.to(device)
-    generator = make_generator(seed, device)
-    optimizer = torch.optim.AdamW(
-        parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=device.type in FUSED_DEVICES
-    )
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, steps, warmup, cosine))
-    averaged = None
-    if ema_decay is not None:
-        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)
-
-    losses = torch.zeros(steps, device=device)
-    norms = torch.zeros(steps, device=device)
-    good = _snapshot(model)
-    checked = 0
+    run = TrainingRun(
+        model, data, steps=steps, batch_size=batch_size, lr=lr, betas=betas, weight_decay=weight_decay, warmup=warmup,
+        cosine=cosine, clip_norm=clip_norm, ema_decay=ema_decay, seed=seed, device=device, precision=precision,
+        compile_mode=compile_mode,
+    )  # fmt: skip
     start = time.perf_counter()
-    with _seeded_layers(seed, device), _bar(steps, progress) as bar:
-        for step in range(steps):
-            batch = data[torch.randint(len(data), (batch_size,), generator=generator, device=device)]
-            loss = model.loss(batch, generator=generator)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norms[step] = _clip(parameters, clip_norm)
-            optimizer.step()
-            scheduler.step()
-            if averaged is not None:
-                averaged.update_parameters(model)
-            losses[step] = loss.detach()
-            bar.update()
-            if step + 1 - checked == BLOCK or step + 1 == steps:
-                _check_block(model, losses, norms, checked, step + 1, good)
-                good = _snapshot(model)
-                bar.set_postfix(loss=f"{losses[checked : step + 1].mean().item():.4f}", refresh=False)
-                checked = step + 1
-    if averaged is not None:
-        _restore(model, list(_tensors(averaged.module)))
+    run.advance(progress=progress)
+    if run.averaged is not None:
+        restore(model, list(tensors(run.averaged)))
     model.eval()
-    return TrainingRecord(losses.cpu(), time.perf_counter() - start, steps)
-
-
-@contextlib.contextmanager
-def _seeded_layers(seed: int, device: torch.device) -> Iterator[None]:
-    """Dropout draws from torch's global generators: seed them here, and leave them as they were found."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-def lr_factor(step: int, steps: int, warmup: int, cosine: bool = True) -> float:
-    """Return the share of the highest learning rate that is used in 0-based step ``step`` of ``steps``.
-
-    Linear from 1 / warmup to 1 over the first ``warmup`` steps; then half a cosine that would reach zero at ``steps``.
-    """
-    if step < warmup:
-        return (step + 1) / warmup
-    if not cosine:
-        return 1.0
-    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def _clip(parameters: list[nn.Parameter], clip_norm: float | None) -> Tensor:
-    """Clip the gradient's norm in place and return what it was before, without waiting for the device."""
-    return nn.utils.clip_grad_norm_(parameters, math.inf if clip_norm is None else clip_norm)
-
-
-def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    return itertools.chain(model.parameters(), model.buffers())
-
-
-def _snapshot(model: nn.Module) -> list[Tensor]:
-    return [value.detach().clone() for value in _tensors(model)]
-
-
-@torch.no_grad()
-def _restore(model: nn.Module, values: list[Tensor]) -> None:
-    for mine, value in zip(_tensors(model), values, strict=True):
-        # an average of counters means nothing: integer buffers stay as they are
-        if mine.is_floating_point():
-            mine.copy_(value)
-
-
-def _check_block(
-    model: nn.Module, losses: Tensor, norms: Tensor, start: int, stop: int, good: list[Tensor]
-) -> None:
-    """Raise ``TrainingError`` if a loss or gradient of steps start..stop-1 (0-based) was not finite."""
-    bad_loss = ~torch.isfinite(losses[start:stop])
-    bad = bad_loss | ~torch.isfinite(norms[start:stop])
-    if not bool(bad.any()):
-        return
-    first = int(bad.int().argmax())
-    _restore(model, good)
-    what = "loss" if bool(bad_loss[first]) else "gradient"
-    held = f"after step {start}" if start else "before training"
-    raise TrainingError(
-        f"the {what} is not finite at step {start + first + 1} of {len(losses)}; "
-        f"the model holds its weights from {held}. Try a smaller lr, and look for NaN or huge values in the loss."
-    )
-
-
-def _bar(steps: int, progress: bool) -> tqdm:
-    # tqdm reads TQDM_DISABLE and TQDM_MININTERVAL only for arguments that are not given, so none is given needlessly
-    options = {} if progress else {"disable": True}
-    return tqdm(total=steps, desc="training", unit="step", delay=BAR_DELAY, **options)
+    return TrainingRecord(run.losses.cpu(), time.perf_counter() - start, steps)

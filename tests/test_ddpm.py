@@ -14,7 +14,8 @@ from diffutils.models.ddpm import DDPM, TARGETS
 from diffutils.networks import MLP
 from diffutils.process import convert, diffuse
 from diffutils.schedule import Schedule
-from diffutils.training import TrainingError, train
+from diffutils.training import train
+from diffutils.training_run import TrainingError
 
 
 class Exact(nn.Module):

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from diffutils.device import make_generator
-from diffutils.training import BLOCK, TrainingError, TrainingRecord, lr_factor, train
+from diffutils.training import TrainingRecord, train
+from diffutils.training_run import BLOCK, TrainingError, TrainingRun, lr_factor
 
 
 class Regression(nn.Module):
@@ -185,8 +186,8 @@ def test_frozen_weights_stay() -> None:
 def bar_of_a_run(progress: bool, delay: float) -> str:
     """What training prints in a process of its own: tqdm reads its environment once, when it is imported."""
     script = (
-        "import torch, diffutils.training as training; from tests.test_training import Regression, run;"
-        f"training.BAR_DELAY = {delay}; run(Regression(), progress={progress})"
+        "import torch, diffutils.training_run as training_run; from tests.test_training import Regression, run;"
+        f"training_run.BAR_DELAY = {delay}; run(Regression(), progress={progress})"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TQDM_")}
     root = Path(__file__).resolve().parent.parent
@@ -242,3 +243,125 @@ def test_generator_is_on_the_training_device() -> None:
     run(Spy(), steps=2)
     assert seen == [("cpu", "cpu")] * 2
     assert make_generator(0).device.type == "cpu"
+
+
+# -- a run that stops and goes on --------------------------------------------------------------------------------------
+
+
+class Dropping(Regression):
+    """A regression whose loss draws from the run's generator and, for dropout, from torch's own."""
+
+    def loss(self, x: torch.Tensor, *, generator: torch.Generator | None = None) -> torch.Tensor:
+        noise = torch.randn(len(x), generator=generator)
+        weight = nn.functional.dropout(self.weight.expand(len(x)), 0.5, training=self.training)
+        self.running = self.running + noise.mean()
+        return (weight * x[:, 0] + self.bias - x[:, 1] + 0.1 * noise).square().mean()
+
+
+OPTIONS = dict(steps=90, batch_size=16, lr=0.05, ema_decay=0.9, weight_decay=0.1, seed=3, device="cpu", block=10)
+
+
+def all_of(run: TrainingRun) -> list[torch.Tensor]:
+    models = [run.model] if run.averaged is None else [run.model, run.averaged]
+    return [run.losses, run.norms, *(value for model in models for value in model.state_dict().values())]
+
+
+def stopped_at(step: int, model: nn.Module, **options) -> TrainingRun:
+    run = TrainingRun(model, line(noise=1.0), **{**OPTIONS, **options})
+    run.advance(after_block=lambda run: run.stop() if run.step >= step else None)
+    return run
+
+
+@pytest.mark.parametrize("step", [10, 40, 80])
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_run_goes_on_bit_for_bit_in_another_object(step, ema_decay) -> None:
+    whole = TrainingRun(Dropping(), line(noise=1.0), **{**OPTIONS, "ema_decay": ema_decay})
+    whole.advance()
+    first = stopped_at(step, Dropping(), ema_decay=ema_decay)
+    assert first.step == step
+    state = {name: value for name, value in first.state_dict().items()}
+    second = TrainingRun(Dropping(), line(noise=1.0), **{**OPTIONS, "ema_decay": ema_decay})
+    second.load_state_dict(state)
+    assert second.step == step
+    torch.manual_seed(99)  # what was drawn between the two must not matter
+    second.advance()
+    assert second.step == 90 and (second.averaged is None) == (ema_decay is None)
+    assert all(map(torch.equal, all_of(whole), all_of(second)))
+
+
+def test_a_run_goes_on_in_the_same_object() -> None:
+    whole = TrainingRun(Dropping(), line(noise=1.0), **OPTIONS)
+    whole.advance()
+    parts = stopped_at(30, Dropping())
+    parts.advance()
+    assert parts.step == 90 and all(map(torch.equal, all_of(whole), all_of(parts)))
+
+
+def test_a_run_can_be_stopped_within_a_block() -> None:
+    run = TrainingRun(Stopping(), line(), **OPTIONS)
+    run.model.stop_at(13, run)
+    run.advance()
+    assert run.step == 13 and run.state_dict()["losses"].shape == (13,)
+    run.advance()
+    assert run.step == 90
+
+
+class Stopping(Regression):
+    """Stops its own run while a step is made, as a signal would."""
+
+    def stop_at(self, call: int, run: TrainingRun) -> None:
+        self.call, self.run = call, [run]
+
+    def loss(self, x: torch.Tensor, *, generator: torch.Generator | None = None) -> torch.Tensor:
+        if int(self.calls) + 1 == self.call:
+            self.run[0].stop()
+        return super().loss(x)
+
+
+def test_the_loop_of_a_run_is_train() -> None:
+    run = TrainingRun(Regression(), line(noise=1.0), **OPTIONS)
+    run.advance()
+    model = Regression()
+    record = train(model, line(noise=1.0), **{k: v for k, v in OPTIONS.items() if k != "block"}, progress=False)
+    assert torch.equal(record.losses, run.losses) and torch.equal(model.weight, run.averaged.weight)
+
+
+def test_a_state_that_does_not_fit_is_refused() -> None:
+    state = stopped_at(50, Dropping()).state_dict()
+    with pytest.raises(ValueError, match=r"state\['step'\] must be an integer in 0..40, got 50"):
+        TrainingRun(Dropping(), line(), **{**OPTIONS, "steps": 40}).load_state_dict(state)
+    with pytest.raises(ValueError, match="averages"):
+        TrainingRun(Dropping(), line(), **{**OPTIONS, "ema_decay": None}).load_state_dict(state)
+
+
+# -- options for speed -------------------------------------------------------------------------------------------------
+
+
+class Network(nn.Module):
+    """A model around a network, which notes the dtype of its products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network, self.seen = nn.Linear(1, 1), []
+
+    def loss(self, x: torch.Tensor, *, generator: torch.Generator | None = None) -> torch.Tensor:
+        y = self.network(x[:, :1])
+        self.seen.append(y.dtype)
+        return (y - x[:, 1:]).square().mean()
+
+
+def test_bfloat16_is_used_for_products_and_for_nothing_else() -> None:
+    plain, rounded = Network(), Network()
+    rounded.load_state_dict(plain.state_dict())
+    records = [run(m, precision=p, steps=400) for m, p in ((plain, "float32"), (rounded, "bfloat16"))]
+    assert set(plain.seen) == {torch.float32} and set(rounded.seen) == {torch.bfloat16}
+    assert all(p.dtype == torch.float32 for p in rounded.parameters()) and records[1].losses.dtype == torch.float32
+    assert not torch.equal(records[0].losses, records[1].losses)
+    # 8 significant bits: half a unit in the last place is 2^-9 of a value, and a mean over 64 gains digits
+    assert rounded.network.weight.item() == pytest.approx(plain.network.weight.item(), rel=2**-7)
+
+
+@pytest.mark.parametrize("wrong", [{"precision": "float16"}, {"compile_mode": "fast"}])
+def test_unknown_options_for_speed_are_refused(wrong) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        run(Regression(), **wrong)

@@ -182,7 +182,7 @@ exhibits: dict[str, Exhibit] = {
         statistics.end_of_ddim, 1e-12, 1e9, "Stability-AI/stablediffusion/pull/345",
     ),
     "ema": _exhibit(
-        6, "the average's decay is lost", "training.train",
+        6, "the average's decay is lost", "training_run.TrainingRun.__init__",
         "get_ema_multi_avg_fn(ema_decay)", "get_ema_multi_avg_fn(min(ema_decay, 0.5))",
         statistics.slow_average, 1e-5, 1e3, "huggingface/diffusers/issues/1864",
     ),

@@ -15,7 +15,8 @@ from torch import Tensor
 from diffutils.process import convert_at
 from diffutils.samplers.denoiser import Denoiser, check_signal, predict_x0, start
 from diffutils.schedule import Schedule
-from diffutils.validation import check_float, check_int, require
+from diffutils.speed import PRECISIONS, autocast
+from diffutils.validation import check_choice, check_float, check_int, require
 
 
 class Sampler:
@@ -67,6 +68,7 @@ class Sampler:
         trajectory: bool = False,
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
+        precision: str = "float32",
     ) -> Tensor:
         """Walk from t = T to t = 0.
 
@@ -76,6 +78,7 @@ class Sampler:
             trajectory: return every state instead of the last.
             generator: source of all noise; None is torch's default.
             device: where to sample when ``x_T`` is not given; None is the denoiser's own device, else the CPU.
+            precision: of the denoiser's products, see ``speed.autocast``; the states stay in their own dtype.
 
         Returns:
             (B, ...) samples, or with ``trajectory`` (T + 1, B, ...) in which entry t is x_t and entry 0 the samples.
@@ -83,16 +86,18 @@ class Sampler:
         Raises:
             ValueError: if neither or both of shape and x_T are given, or one of them is unfit.
         """
+        check_choice("precision", precision, PRECISIONS)
         x = start(self.denoiser, shape, x_T, generator, device)
         self.calls = 0
         T = self.schedule.T
         states = x.new_empty((T + 1, *x.shape)) if trajectory else None
         if trajectory:
             states[T] = x
-        for t in range(T, 0, -1):
-            x = self._step(x, t, t - 1, generator)
-            if trajectory:
-                states[t - 1] = x
+        with autocast(x.device, precision):
+            for t in range(T, 0, -1):
+                x = self._step(x, t, t - 1, generator)
+                if trajectory:
+                    states[t - 1] = x
         return states if trajectory else x
 
     def guess(self, x_t: Tensor, t: int) -> Tensor:

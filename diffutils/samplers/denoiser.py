@@ -84,7 +84,7 @@ def predict_step(
     value, output = denoiser.with_variance(x_t, int(schedule.timesteps[t]))
     beta_tilde = jump.beta_tilde or float(posterior_variances(schedule, kind)[1])
     beta, beta_tilde = torch.tensor([jump.beta, beta_tilde], dtype=torch.float64)
-    log_variance = learned_log_variance(output, kind, beta, beta_tilde, float)
+    log_variance = learned_log_variance(output.to(x_t.dtype), kind, beta, beta_tilde, float)
     return _to_x0(denoiser, schedule, value, x_t, t), log_variance
 
 
@@ -124,7 +124,8 @@ def learned_log_variance(output: Tensor, kind: str, beta: Tensor, beta_tilde: Te
 def _to_x0(denoiser: Denoiser, schedule: Schedule, value: Tensor, x_t: Tensor, t: int) -> Tensor:
     require(value.shape == x_t.shape, "denoiser(x_t, t).shape", tuple(value.shape), f"that of x_t, {tuple(x_t.shape)}")
     a, s = float(schedule.sqrt_alpha_bar[t]), float(schedule.sqrt_one_minus_alpha_bar[t])
-    return convert_at(value, x_t, a, s, prediction_of(denoiser), "x0")
+    # A network that computes in bfloat16 answers in it; the state keeps its own dtype.
+    return convert_at(value.to(x_t.dtype), x_t, a, s, prediction_of(denoiser), "x0")
 
 
 def start(

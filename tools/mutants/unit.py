@@ -33,6 +33,7 @@ HOMES = {
     "parts": {"flows", "gan", "vae"},
     "diagrams": {"figures"},
     "interactive": {"exact"},
+    "training_run": {"training"},
 }
 SECONDS = 1500.0
 OPTIONS = ("-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:unraisableexception")

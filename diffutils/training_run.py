@@ -1,0 +1,289 @@
+"""The training loop itself: what one step does, and the state that lets a long run stop and go on.
+
+``training.train`` is the loop for notebooks; this is what it runs. Home chapters: the reverse process
+(chapters/05_reverse_process.md) for the steps; scaling up (chapters/13_scaling_up.md) for the state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from diffutils.device import default_device, make_generator
+from diffutils.speed import COMPILE_MODES, PRECISIONS, autocast, compile_networks
+from diffutils.validation import check_choice, check_data, check_float, check_int, require
+
+# The loss is looked at once per block: looking at every step would make a GPU wait for the CPU each time.
+BLOCK = 50
+# torch has fused AdamW kernels for these; elsewhere its default implementation is used.
+FUSED_DEVICES = ("cpu", "cuda", "mps")
+# Seconds of training before a bar is shown.
+BAR_DELAY = 2.0
+
+
+class TrainingError(RuntimeError):
+    """Training stopped because the loss or its gradient was not finite."""
+
+
+class TrainingRun:
+    """The training loop, with a state that can be saved after any block of steps and put back later.
+
+    ``training.train`` is all that a notebook needs. A long run wants more: to look at the model while it is trained, to be
+    stopped, and to go on as if it had not been.
+
+    Args:
+        block: steps between two looks at the losses; the other arguments are those of ``training.train``.
+
+    Attributes:
+        model: the model, with the weights of the last step.
+        averaged: a copy of the model with the averaged weights; None without ``ema_decay``.
+        step: number of steps made.
+        losses: the loss of every step made so far, then zeros, shape (steps,).
+        norms: the norm of every step's gradient before it was clipped, likewise.
+        device: where the run trains.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Tensor,
+        *,
+        steps: int,
+        batch_size: int = 512,
+        lr: float = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+        warmup: int | None = None,
+        cosine: bool = True,
+        clip_norm: float | None = 1.0,
+        ema_decay: float | None = None,
+        seed: int = 0,
+        device: torch.device | str | None = None,
+        precision: str = "float32",
+        compile_mode: str | None = None,
+        block: int = BLOCK,
+    ) -> None:
+        check_data("data", data, min_ndim=1)
+        require(callable(getattr(model, "loss", None)), "model", type(model).__name__, "a module with a loss(x) method")
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        require(len(self._parameters) > 0, "model", type(model).__name__, "a module with trainable parameters")
+        self.steps = check_int("steps", steps, 1)
+        self.batch_size = check_int("batch_size", batch_size, 1)
+        check_float("lr", lr, low=0.0)
+        require(isinstance(betas, tuple) and len(betas) == 2, "betas", betas, "a pair of numbers in [0, 1)")
+        require(all(0 <= check_float("betas", b) < 1 for b in betas), "betas", betas, "a pair of numbers in [0, 1)")
+        check_float("weight_decay", weight_decay, low=0.0, inclusive=True)
+        warmup = steps // 20 if warmup is None else check_int("warmup", warmup, 0, steps)
+        self._clip_norm = math.inf if clip_norm is None else check_float("clip_norm", clip_norm, low=0.0)
+        if ema_decay is not None:
+            check_float("ema_decay", ema_decay, 0.0, 1.0)
+        self._seed, self._block = check_int("seed", seed, 0), check_int("block", block, 1)
+        self.precision = check_choice("precision", precision, PRECISIONS)
+        if compile_mode is not None:
+            check_choice("compile_mode", compile_mode, COMPILE_MODES)
+
+        self.device = default_device() if device is None else torch.device(device)
+        self.model, self.data = model.to(self.device).train(), data.to(self.device)
+        self.generator = make_generator(seed, self.device)
+        self.optimizer = torch.optim.AdamW(
+            self._parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=self.device.type in FUSED_DEVICES
+        )
+        self._scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: lr_factor(step, steps, warmup, cosine)
+        )
+        self._averages = None
+        if ema_decay is not None:
+            average = get_ema_multi_avg_fn(ema_decay)
+            self._averages = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+        if compile_mode is not None:
+            compile_networks(model, compile_mode)
+        self.step, self._stopping, self._layers_state = 0, False, None
+        self.losses, self.norms = (torch.zeros(steps, device=self.device) for _ in range(2))
+
+    @property
+    def averaged(self) -> nn.Module | None:
+        """The copy of the model that holds the averaged weights."""
+        return None if self._averages is None else self._averages.module
+
+    def advance(self, *, after_block: Callable[[TrainingRun], None] | None = None, progress: bool = False) -> None:
+        """Make the steps that are left, or those up to a call of ``stop``.
+
+        Args:
+            after_block: called with this run after each block of steps whose losses and gradients were finite.
+            progress: show a bar.
+
+        Raises:
+            TrainingError: as ``training.train``.
+        """
+        good, checked = snapshot(self.model), self.step
+        with self._seeded_layers(), _bar(self.steps, self.step, progress) as bar:
+            while self.step < self.steps and not self._stopping:
+                self._make_step()
+                bar.update()
+                if self.step % self._block == 0 or self.step == self.steps or self._stopping:
+                    self._gather(checked)
+                    _check_block(self.model, self.losses, self.norms, checked, self.step, good)
+                    good = snapshot(self.model)
+                    bar.set_postfix(loss=f"{self.losses[checked : self.step].mean().item():.4f}", refresh=False)
+                    checked, self._layers_state = self.step, _layers_state(self.device)
+                    if after_block is not None:
+                        after_block(self)
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Let ``advance`` return after the step that is being made, with its block closed; a signal may call this."""
+        self._stopping = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the steps to come depend on, but for the data and the arguments.
+
+        A run with the same arguments that loads it goes on, on the same kind of device, bit for bit. The tensors are
+        the run's own: save or copy them before the next step.
+        """
+        return {
+            "step": self.step,
+            "losses": self.losses[: self.step].cpu(),
+            "norms": self.norms[: self.step].cpu(),
+            "model": self.model.state_dict(),
+            "averages": None if self._averages is None else self._averages.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": {name: value for name, value in self._scheduler.state_dict().items() if name != "lr_lambdas"},
+            "generator": self.generator.get_state(),
+            "layers": self._layers_state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what ``state_dict`` returned.
+
+        Raises:
+            ValueError: if the state has made more steps than this run has, or holds averages where this run has none.
+            RuntimeError: if the weights do not fit the model.
+        """
+        step = check_int("state['step']", state["step"], 0, self.steps)
+        fits = (state["averages"] is None) == (self._averages is None)
+        require(fits, "state['averages']", state["averages"] and "given", "given if, and only if, ema_decay is")
+        self.model.load_state_dict(state["model"])
+        if self._averages is not None:
+            self._averages.load_state_dict(state["averages"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._scheduler.load_state_dict({**state["scheduler"], "lr_lambdas": [None]})
+        self.generator.set_state(state["generator"].cpu())
+        self._layers_state = state["layers"]
+        self.losses[:step], self.norms[:step] = state["losses"].to(self.device), state["norms"].to(self.device)
+        self.step = step
+
+    def _make_step(self) -> None:
+        with autocast(self.device, self.precision):
+            loss = self._loss()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._backward(loss)
+        self.norms[self.step] = nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+        self.optimizer.step()
+        self._scheduler.step()
+        if self._averages is not None:
+            self._averages.update_parameters(self.model)
+        self.losses[self.step] = loss.detach()
+        self.step += 1
+
+    def draw_batch(self) -> Tensor:
+        """Return the next batch, (batch_size, ...), drawn uniformly with replacement."""
+        index = torch.randint(len(self.data), (self.batch_size,), generator=self.generator, device=self.device)
+        return self.data[index]
+
+    def _loss(self) -> Tensor:
+        return self.model.loss(self.draw_batch(), generator=self.generator)
+
+    def _backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+    def _gather(self, start: int) -> None:
+        """A run over several processes makes the losses from ``start`` on the mean over all of them here."""
+
+    @contextlib.contextmanager
+    def _seeded_layers(self) -> Iterator[None]:
+        """Dropout draws from torch's global generators: seed them here, and leave them as they were found."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            if self._layers_state is None:
+                torch.manual_seed(self._seed)
+            else:
+                _set_layers_state(self.device, self._layers_state)
+            yield
+
+
+def _layers_state(device: torch.device) -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_layers_state(device: torch.device, state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+
+
+def lr_factor(step: int, steps: int, warmup: int, cosine: bool = True) -> float:
+    """Return the share of the highest learning rate that is used in 0-based step ``step`` of ``steps``.
+
+    Linear from 1 / warmup to 1 over the first ``warmup`` steps; then half a cosine that would reach zero at ``steps``.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    if not cosine:
+        return 1.0
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def tensors(model: nn.Module) -> Iterator[Tensor]:
+    """Return the model's parameters and then its buffers."""
+    return itertools.chain(model.parameters(), model.buffers())
+
+
+def snapshot(model: nn.Module) -> list[Tensor]:
+    """Return copies of the model's parameters and buffers."""
+    return [value.detach().clone() for value in tensors(model)]
+
+
+@torch.no_grad()
+def restore(model: nn.Module, values: list[Tensor]) -> None:
+    """Write values, in the order of ``tensors``, into the model's floating-point parameters and buffers."""
+    for mine, value in zip(tensors(model), values, strict=True):
+        # an average of counters means nothing: integer buffers stay as they are
+        if mine.is_floating_point():
+            mine.copy_(value)
+
+
+def _check_block(
+    model: nn.Module, losses: Tensor, norms: Tensor, start: int, stop: int, good: list[Tensor]
+) -> None:
+    """Raise ``TrainingError`` if a loss or gradient of steps start..stop-1 (0-based) was not finite."""
+    bad_loss = ~torch.isfinite(losses[start:stop])
+    bad = bad_loss | ~torch.isfinite(norms[start:stop])
+    if not bool(bad.any()):
+        return
+    first = int(bad.int().argmax())
+    restore(model, good)
+    what = "loss" if bool(bad_loss[first]) else "gradient"
+    held = f"after step {start}" if start else "before training"
+    raise TrainingError(
+        f"the {what} is not finite at step {start + first + 1} of {len(losses)}; "
+        f"the model holds its weights from {held}. Try a smaller lr, and look for NaN or huge values in the loss."
+    )
+
+
+def _bar(steps: int, made: int, progress: bool) -> tqdm:
+    # tqdm reads TQDM_DISABLE and TQDM_MININTERVAL only for arguments that are not given, so none is given needlessly
+    options = {} if progress else {"disable": True}
+    return tqdm(total=steps, initial=made, desc="training", unit="step", delay=BAR_DELAY, **options)
