@@ -20,12 +20,13 @@ one time per example; ``optimal`` the best variance of each step and the bound's
 
 from diffutils.objectives.bound import Bound, prior_term, variational_bound
 from diffutils.objectives.optimal import bayes_x0_errors, expected_terms, optimal_variance
-from diffutils.objectives.simple import l_simple, simple_weight
+from diffutils.objectives.simple import draw_uniform_times, l_simple, simple_weight
 from diffutils.objectives.stochastic import l_bound, l_hybrid
 
 __all__ = [
     "Bound",
     "bayes_x0_errors",
+    "draw_uniform_times",
     "expected_terms",
     "l_bound",
     "l_hybrid",

@@ -17,6 +17,8 @@ def l_simple(
     x0: Tensor,
     *,
     target: str | None = None,
+    t: Tensor | None = None,
+    noise: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Return the mean squared error of the denoiser at times drawn uniformly from 1..T.
@@ -27,6 +29,8 @@ def l_simple(
         x0: (B, ...) data.
         target: the quantity whose error is taken: "eps", "x0", "v" or "score". None takes the one that the denoiser
             predicts; "eps" is Ho et al.'s loss whatever the denoiser predicts.
+        t: (B,) LongTensor of times in 1..T, whose values are not looked at; drawn when None.
+        noise: eps of x0's shape; drawn when None.
         generator: source of the times and of the noise; None is torch's default.
 
     Returns:
@@ -34,7 +38,8 @@ def l_simple(
 
     Raises:
         ValueError: if x0 is not a floating-point tensor with a batch axis, holds NaN or infinity (looked for on the
-            CPU only: a GPU would have to be waited for at every step), or ``target`` is another name.
+            CPU only: a GPU would have to be waited for at every step), ``target`` is another name, or t or the noise
+            has another shape.
 
     Source: Ho et al. 2020 (arXiv:2006.11239), equation (14), divided by the number of dimensions.
     """
@@ -43,8 +48,10 @@ def l_simple(
     target = source if target is None else check_choice("target", target, PREDICTIONS)
     if target in ("x0", "v") and target != source:
         check_signal(denoiser, schedule)
-    t = _uniform_times(schedule, x0, generator)
-    eps = draw_noise(x0, generator=generator)
+    t = draw_uniform_times(schedule, x0, generator) if t is None else t
+    eps = draw_noise(x0, generator=generator) if noise is None else noise
+    require(t.shape == x0.shape[:1], "t.shape", tuple(t.shape), f"({len(x0)},)")
+    require(eps.shape == x0.shape, "noise.shape", tuple(eps.shape), f"that of x0, {tuple(x0.shape)}")
     a, s = (at_times(table, t, x0) for table in (schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar))
     x_t = a * x0 + s * eps
     guess = denoiser(x_t, schedule.timesteps.to(t.device)[t])
@@ -83,6 +90,7 @@ def check_batch(x0: Tensor) -> None:
         check_data("x0", x0)
 
 
-def _uniform_times(schedule: Schedule, x0: Tensor, generator) -> Tensor:
+def draw_uniform_times(schedule: Schedule, x0: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return one time in 1..T for each example of x0 (B, ...), as a LongTensor (B,)."""
     device = x0.device if generator is None else generator.device
     return torch.randint(1, schedule.T + 1, (len(x0),), generator=generator, device=device).to(x0.device)

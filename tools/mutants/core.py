@@ -30,9 +30,9 @@ FAULTS = {
         ("noise of another shape let in", "_check_inputs", "require(same,", "require(True,"),
     ],
     "objectives.simple": [
-        ("t = T never trained", "_uniform_times", "schedule.T + 1", "schedule.T"),
-        ("t = 0 trained", "_uniform_times", "torch.randint(1,", "torch.randint(0,"),
-        ("one time for the whole batch", "_uniform_times", "(len(x0),)", "(1,)"),
+        ("t = T never trained", "draw_uniform_times", "schedule.T + 1", "schedule.T"),
+        ("t = 0 trained", "draw_uniform_times", "torch.randint(1,", "torch.randint(0,"),
+        ("one time for the whole batch", "draw_uniform_times", "(len(x0),)", "(1,)"),
         ("target v with its sign turned", "l_simple", "a * eps - s * x0", "s * x0 - a * eps"),
         ("target score without its minus sign", "l_simple", '"score": -eps / s', '"score": eps / s'),
         ("noise scaled by sqrt(alpha_bar)", "l_simple", "a * x0 + s * eps", "a * x0 + a * eps"),

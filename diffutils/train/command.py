@@ -1,0 +1,109 @@
+"""The command ``python -m diffutils.train``: arguments in, a folder with a trained model out."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import signal
+import sys
+import typing
+from pathlib import Path
+from typing import Any
+
+from diffutils.device import default_device
+from diffutils.train import checkpoint
+from diffutils.train.recipe import Recipe
+from diffutils.train.session import Outputs, Session
+from diffutils.training_run import TrainingError
+
+EXAMPLES = """\
+examples:
+  python -m diffutils.train --out runs/digits
+  python -m diffutils.train --out runs/digits --resume
+  python -m diffutils.train --out runs/photos --data photos --size 64 --width 64 --multipliers 1 2 4 --attention
+  accelerate launch --num_processes 4 -m diffutils.train --out runs/photos --data photos --precision bfloat16
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser; an option that is not given is absent from what it returns."""
+    made = argparse.ArgumentParser(
+        prog="python -m diffutils.train",
+        description="Train a diffusion model on images. Under `accelerate launch` it runs on several devices.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    made.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run, made if missing")
+    made.add_argument("--resume", action="store_true", help="go on with the run in that folder, or begin if there is none")
+    _add_fields(made.add_argument_group("what is trained (kept by --resume)"), Recipe)
+    _add_fields(made.add_argument_group("what is written, and when"), Outputs)
+    return made
+
+
+def _add_fields(group: argparse._ArgumentGroup, kind: type) -> None:
+    types = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+        options: dict[str, Any] = {"help": f"{field.metadata['help']} (default: {_shown(default)})"}
+        if types[field.name] is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        elif types[field.name] == list[int]:
+            options |= {"type": int, "nargs": "+", "metavar": "N"}
+        else:
+            options |= {"type": type(default) if default is not None else str, "metavar": field.name.upper()}
+        group.add_argument(f"--{field.name.replace('_', '-')}", **options)
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, list):
+        return " ".join(map(str, default))
+    return {None: "no", True: "yes", False: "no"}[default] if default is None or isinstance(default, bool) else f"{default}"
+
+
+def main(arguments: list[str]) -> int:
+    """Train as the arguments say; return 0 if all steps are made, 1 if training failed, 2 if it could not begin."""
+    given = vars(parser().parse_args(arguments))
+    out, resume = given.pop("out"), given.pop("resume", False)
+    names = {field.name for field in dataclasses.fields(Recipe)}
+    recipe_given = {name: value for name, value in given.items() if name in names}
+    try:
+        outputs = Outputs(**{name: value for name, value in given.items() if name not in names})
+        # A checkpoint is read, and every argument looked at, before anything is written or any process is waited for.
+        path = out / checkpoint.NAME
+        state = checkpoint.load(path) if resume and path.exists() else None
+        recipe = _resumed(state["recipe"], recipe_given) if state else Recipe(**recipe_given)
+        session = Session(_accelerator(), out, recipe, outputs, state)
+    except (ValueError, RuntimeError, OSError) as error:
+        return _fail(error, 2)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, session.stop)
+    try:
+        return session.run()
+    except (TrainingError, checkpoint.CheckpointError, OSError) as error:
+        return _fail(error, 1)
+
+
+def _fail(error: Exception, code: int) -> int:
+    # Every process of a launch meets the same error; the first says it for all.
+    if os.environ.get("RANK", "0") == "0":
+        print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+def _resumed(saved: dict[str, Any], given: dict[str, Any]) -> Recipe:
+    """Return the recipe of a run that goes on; refuse an option that says otherwise."""
+    for name, value in given.items():
+        if saved[name] != value:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} must be {saved[name]!r}, as the run began, or left out with --resume, got {value!r}")
+    return Recipe(**saved)
+
+
+def _accelerator() -> Any:
+    try:
+        from accelerate import Accelerator
+    except ImportError:
+        raise RuntimeError("training from the command line needs a library: pip install accelerate") from None
+    return Accelerator(cpu=default_device().type == "cpu")

@@ -1,0 +1,68 @@
+"""Images for training: the digits that come with the libraries, or any folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from diffutils.datasets import digits_8x8, mnist_28x28
+from diffutils.validation import require
+
+DIGITS = {"digits8": digits_8x8, "digits28": mnist_28x28}
+KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+def load(data: str, *, size: int, channels: int) -> Tensor:
+    """Return all images, (N, C, H, W) float32 in [-1, 1], held in memory.
+
+    Args:
+        data: "digits8", "digits28", or the path of a folder, whose images are taken with those of all folders in it.
+        size: images of a folder are cropped to their middle square and scaled to this side, in pixels.
+        channels: 3 or 1, for images of a folder.
+
+    Raises:
+        ValueError: if the folder does not exist, holds no image, or holds one that cannot be read.
+    """
+    if data in DIGITS:
+        return DIGITS[data]()[0]
+    folder = Path(data)
+    require(folder.is_dir(), "data", data, f"{', '.join(map(repr, DIGITS))} or an existing folder")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in KINDS)
+    require(len(paths) > 0, "data", data, f"a folder that holds images ({', '.join(KINDS)})")
+    out = torch.empty(len(paths), channels, size, size)
+    for place, path in zip(out, paths, strict=True):
+        place.copy_(_read(path, size, channels))
+    return out
+
+
+def _read(path: Path, size: int, channels: int) -> Tensor:
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
+    except OSError as error:
+        raise ValueError(f"data must be a folder of images that can be read, got {path}: {error}") from None
+    square = ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
+    pixels = torch.from_numpy(np.asarray(square, dtype=np.float32).copy())
+    return pixels.reshape(size, size, channels).permute(2, 0, 1) / 127.5 - 1.0
+
+
+def fingerprint(images: Tensor) -> str:
+    """Return a hash of the images, so that a run does not go on with others."""
+    return hashlib.sha256(images.numpy().tobytes()).hexdigest()
+
+
+def sheet(images: Tensor, *, columns: int = 8) -> Image.Image:
+    """Return images (N, C, H, W) in [-1, 1] side by side in rows of ``columns``, two pixels apart."""
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    canvas = np.full((rows * (height + 2) + 2, columns * (width + 2) + 2, channels), 255, dtype=np.uint8)
+    grey = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    for index, picture in enumerate(grey):
+        top, left = 2 + index // columns * (height + 2), 2 + index % columns * (width + 2)
+        canvas[top : top + height, left : left + width] = picture
+    return Image.fromarray(canvas[:, :, 0] if channels == 1 else canvas)
