@@ -1,0 +1,386 @@
+"""The command line trainer: what it refuses, what it writes, and that a run goes on as if it had not been ended."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import multiprocessing
+import os
+import pickle
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from diffutils.datasets import digits_8x8
+from diffutils.models.ddpm import DDPM
+from diffutils.schedule import Schedule
+from diffutils.train import CheckpointError, Recipe, checkpoint, images, load_model
+from diffutils.train.command import main
+from diffutils.train.parallel import ParallelRun
+from diffutils.training import train
+from diffutils.unet import UNet
+
+ROOT = Path(__file__).resolve().parent.parent
+# A small model and a short run: 40 steps in about a second.
+SMALL = dict(steps=40, batch=8, width=8, multipliers=[1], timesteps=50)
+OFTEN = dict(log_every=5, checkpoint_every=5, sample_every=20, samples=4, sample_steps=3)
+
+
+def words(out: Path, *more: str, **options) -> list[str]:
+    """The command's arguments."""
+    given = {**SMALL, **OFTEN, **options}
+    named = [[f"--{k.replace('_', '-')}", *map(str, v if isinstance(v, list) else [v])] for k, v in given.items()]
+    return ["--out", str(out), *(word for words in named for word in words), *more]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "DIFFUTILS_DEVICE": "cpu"}
+
+
+def started(arguments: list[str], *, launch: list[str] = ["-m"], **options) -> subprocess.Popen:  # noqa: B006
+    command = [sys.executable, *launch, "diffutils.train", *arguments]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=ROOT, env=environment(), **pipes, **options)
+
+
+def finished(process: subprocess.Popen, code: int = 0) -> str:
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == code, output + errors
+    return output + errors
+
+
+def tensors_of(out: Path) -> list[torch.Tensor]:
+    run = checkpoint.load(out / checkpoint.NAME)["run"]
+    moments = [value for state in run["optimizer"]["state"].values() for value in state.values()]
+    return [run["losses"], run["norms"], run["generator"], *run["model"].values(), *run["averages"].values(), *moments]
+
+
+def losses_of(out: Path) -> list[tuple[str, str, str]]:
+    rows = list(csv.reader((out / "metrics.csv").open()))
+    return [tuple(row[:3]) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run that was never ended."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    finished(started(words(out)))
+    return out
+
+
+# -- what a run leaves -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_writes_its_recipe_losses_samples_and_checkpoint(whole) -> None:
+    assert {path.name for path in whole.iterdir()} == {"checkpoint.pt", "metrics.csv", "recipe.json", "samples"}
+    assert sorted(path.name for path in (whole / "samples").iterdir()) == ["step-00000020.png", "step-00000040.png"]
+    sheet = Image.open(whole / "samples" / "step-00000040.png")
+    assert sheet.size == (8 * 10 + 2, 12) and sheet.mode == "L"
+    rows = losses_of(whole)
+    assert rows[0] == ("step", "loss", "gradient_norm") and [row[0] for row in rows[1:]] == [str(n) for n in range(5, 41, 5)]
+    losses = checkpoint.load(whole / "checkpoint.pt")["run"]["losses"]
+    assert float(rows[1][1]) == pytest.approx(losses[:5].mean().item(), rel=1e-5)
+
+
+def test_it_trains_what_train_trains(whole) -> None:
+    recipe = Recipe(**SMALL)
+    model = recipe.build((1, 8, 8))
+    data = digits_8x8()[0]
+    train(model, data, steps=40, batch_size=8, lr=recipe.lr, ema_decay=recipe.ema, device="cpu", progress=False)
+    loaded = load_model(whole)
+    assert isinstance(loaded, DDPM) and not loaded.training and loaded.shape == (1, 8, 8)
+    assert all(map(torch.equal, model.state_dict().values(), loaded.state_dict().values()))
+    assert load_model(whole / "checkpoint.pt").prediction == "v"
+
+
+def test_the_default_recipe_is_the_digits_model_of_chapter_5() -> None:
+    model, chapter = Recipe().build((1, 8, 8)), UNet(channels=1, width=32, patch=2)
+    assert all(map(torch.equal, model.network.state_dict().values(), chapter.state_dict().values()))
+    assert torch.equal(model.schedule.beta, Schedule.cosine(1000).beta) and model.prediction == "v"
+    assert (Recipe.steps, Recipe.batch, Recipe.lr, Recipe.ema) == (2000, 64, 4e-3, 0.995)
+
+
+def test_other_options_change_the_run(tmp_path, whole) -> None:
+    """Every option of the recipe reaches the run: each changes the losses, or the model's weights."""
+    expected = tensors_of(whole)[0]
+    changes = dict(batch=4, lr=1e-3, seed=1, width=16, patch=1, schedule="linear", timesteps=60, prediction="eps",
+                   blocks=2, multipliers=[1, 1], precision="bfloat16")  # fmt: skip
+    for name, value in changes.items():
+        assert main(words(tmp_path / name, **{**dict(steps=5, sample_every=100), name: value})) == 0
+        assert not torch.equal(tensors_of(tmp_path / name)[0], expected[:5]), name
+    assert main([*words(tmp_path / "attention", steps=5), "--attention"]) == 0
+    assert len(tensors_of(tmp_path / "attention")) > len(tensors_of(whole))
+
+
+# -- ended and resumed -------------------------------------------------------------------------------------------------
+
+
+def in_a_process_of_its_own(arguments: list[str]) -> multiprocessing.Process:
+    """The command in a child of a server that has the libraries loaded, so that it trains within a moment."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["accelerate", "torch._dynamo", "diffutils.train.command"])
+    child = context.Process(target=_command, args=(arguments,))
+    child.start()
+    return child
+
+
+def _command(arguments: list[str]) -> None:
+    os.environ.update(environment())
+    torch.set_num_threads(1)
+    sys.exit(main(arguments))
+
+
+def test_twenty_kills_lose_nothing_but_the_steps_since_the_last_checkpoint(tmp_path) -> None:
+    """A run that is killed at random moments ends as one that was left in peace."""
+    steps, drawn = dict(steps=300, sample_every=50), random.Random(0)
+    in_peace = in_a_process_of_its_own(words(tmp_path / "in peace", **steps))
+    out = tmp_path / "run"
+    kills, before, resumed = 0, 0, 0
+    while kills < 20 or before < 300:
+        child = in_a_process_of_its_own(words(out, "--resume", **steps))
+        # one in four while it still gets ready, the others while it trains: after it has written a row of its own
+        table, ready = out / "metrics.csv", kills % 4 == 0
+        rows = len(losses_of(out)) if table.exists() else 1
+        while child.is_alive() and not ready:
+            ready = table.exists() and len(losses_of(out)) > rows
+            time.sleep(0.001)
+        child.join(timeout=drawn.uniform(0, 0.5) if kills < 20 else 300)
+        if child.is_alive():
+            child.kill()
+            child.join()
+            kills += 1
+        else:
+            assert child.exitcode == 0
+        if not (out / "checkpoint.pt").exists():
+            continue
+        step = checkpoint.load(out / "checkpoint.pt")["run"]["step"]
+        assert step >= before and step % 5 == 0
+        resumed, before = resumed + (0 < before < step), step
+        if step == 300:
+            in_peace.join(timeout=300)
+            assert all(map(torch.equal, tensors_of(out), tensors_of(tmp_path / "in peace")))
+            assert losses_of(out) == losses_of(tmp_path / "in peace")
+            assert not list(out.rglob("*.unfinished"))
+            if kills < 20:
+                shutil.rmtree(out)
+                before = 0
+    assert resumed >= 5
+
+
+def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(tmp_path, whole) -> None:
+    out = tmp_path / "run"
+    child = in_a_process_of_its_own(words(out, checkpoint_every=40, sample_every=40))
+    while not (out / "metrics.csv").exists() or len(losses_of(out)) < 3:
+        time.sleep(0.002)
+    child.terminate()
+    child.join(timeout=60)
+    step = checkpoint.load(out / "checkpoint.pt")["run"]["step"]
+    assert child.exitcode == 128 + signal.SIGTERM and 10 <= step < 40
+    assert main(words(out, "--resume")) == 0
+    assert all(map(torch.equal, tensors_of(out), tensors_of(whole)))
+
+
+def test_a_run_that_is_done_does_nothing_more(whole, capsys) -> None:
+    state = (whole / "checkpoint.pt").read_bytes()
+    assert main(words(whole, "--resume")) == 0
+    assert "nothing to do" in capsys.readouterr().out and (whole / "checkpoint.pt").read_bytes() == state
+
+
+# -- several processes -------------------------------------------------------------------------------------------------
+
+
+def test_two_processes_train_as_one(tmp_path, whole) -> None:
+    """The same command with the same batch, shared by two processes: the same losses within float32's rounding."""
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+              "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m"]  # fmt: skip
+    out = tmp_path / "run"
+    output = finished(started(words(out), launch=launch))
+    assert output.count("steps made") == 1
+    ours, theirs = tensors_of(out), tensors_of(whole)
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours[1], theirs[1], rtol=1e-3, atol=1e-5)
+    assert len(losses_of(out)) == len(losses_of(whole))
+    # and one process goes on where two have ended, or says that they are done
+    assert main(words(out, "--resume")) == 0
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path) -> None:
+    accelerator = SimpleNamespace(num_processes=3, device=torch.device("cpu"), process_index=0)
+    with pytest.raises(ValueError, match="batch must be a multiple of the number of processes, 3, got 8"):
+        ParallelRun(accelerator, Recipe(**SMALL).build((1, 8, 8)), torch.zeros(4, 1, 8, 8), steps=1, batch_size=8)
+
+
+# -- what is refused, and what stays -----------------------------------------------------------------------------------
+
+WRONG = [
+    (dict(steps=0), "steps must be an integer of at least 1, got 0"),
+    (dict(batch=0), "batch"), (dict(lr=0.0), "lr"), (dict(ema=1.0), "ema"), (dict(seed=-1), "seed"),
+    (dict(width=6), "width"), (dict(multipliers=[0]), "multipliers"), (dict(blocks=0), "blocks"),
+    (dict(schedule="square"), "schedule must be one of 'cosine', 'linear', got 'square'"),
+    (dict(prediction="score"), "prediction"), (dict(precision="half"), "precision"), (dict(compile_mode="x"), "compile"),
+    (dict(patch=16), "size must be a multiple of 16"), (dict(log_every=3), "checkpoint_every must be a multiple of"),
+    (dict(samples=0), "samples"), (dict(sample_steps=51), "sample_steps must be an integer in 1..50, got 51"),
+    (dict(data="no such folder"), "data must be 'digits8', 'digits28' or an existing folder"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "message"), WRONG, ids=str)
+def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, capsys, wrong, message) -> None:
+    assert main(words(tmp_path / "run", **wrong)) == 2
+    assert f"error: {message}" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_a_run_is_not_overwritten(whole, capsys) -> None:
+    files = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    assert main(words(whole)) == 2
+    assert "out must be a folder without a run, or --resume given" in capsys.readouterr().err
+    assert main(words(whole, "--resume", lr=1e-3)) == 2
+    assert "--lr must be 0.004, as the run began, or left out with --resume, got 0.001" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == files
+
+
+def test_a_run_does_not_go_on_with_other_images(tmp_path, capsys) -> None:
+    folder = folder_of_images(tmp_path / "images")
+    given = dict(data=folder, size=8, steps=5, sample_every=5, channels=1)
+    assert main(words(tmp_path / "run", **given)) == 0
+    Image.new("L", (8, 8), 200).save(folder / "another.png")
+    assert main(words(tmp_path / "run", "--resume", **given)) == 2
+    assert "data must be the images that the run began with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99])
+def test_a_checkpoint_that_was_cut_off_is_refused_and_kept(tmp_path, whole, capsys, kept) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    data = (out / "checkpoint.pt").read_bytes()
+    cut = data[: int(kept * len(data)) if isinstance(kept, float) else kept]
+    (out / "checkpoint.pt").write_bytes(cut)
+    assert main(words(out, "--resume")) == 2
+    assert "cannot be read: cut off, damaged or foreign" in capsys.readouterr().err
+    assert (out / "checkpoint.pt").read_bytes() == cut and losses_of(out) == losses_of(whole)
+
+
+class Intruder:
+    """Would run a command if it were unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_a_checkpoint_runs_no_code(tmp_path) -> None:
+    trace = tmp_path / "trace"
+    plain = pickle.dumps(Intruder(trace))
+    for write in (lambda path: torch.save({"format": Intruder(trace)}, path), lambda path: path.write_bytes(plain)):
+        write(tmp_path / "checkpoint.pt")
+        with pytest.raises(CheckpointError, match="foreign"):
+            checkpoint.load(tmp_path / "checkpoint.pt")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("content", [{"weights": torch.zeros(2)}, torch.zeros(3), {"format": "diffutils.train 0"}])
+def test_a_foreign_checkpoint_is_refused(tmp_path, content) -> None:
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="not one of this program: format must be 'diffutils.train 1'"):
+        load_model(tmp_path)
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        load_model(tmp_path / "nothing.pt")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, whole) -> None:
+    """Files may grow to less than a checkpoint's size, as on a disk with no room."""
+    out = tmp_path / "run"
+    assert main(words(out, steps=40, checkpoint_every=40)) == 0
+    shutil.rmtree(out)
+    size = (whole / "checkpoint.pt").stat().st_size
+    begun = started(words(out, steps=40), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2,) * 2))
+    said = finished(begun, 1)
+    assert "could not be written" in said and "there is none before it" in said and "Traceback" not in said
+    assert not (out / "checkpoint.pt").exists() and not list(out.rglob("*.unfinished"))
+    shutil.rmtree(out)
+    shutil.copytree(whole, out)
+    before = (out / "checkpoint.pt").read_bytes()
+    state = checkpoint.load(out / "checkpoint.pt")
+    with limited_files(size // 2), pytest.raises(CheckpointError, match="the one that stands there is untouched"):
+        checkpoint.save(out / "checkpoint.pt", state)
+    assert (out / "checkpoint.pt").read_bytes() == before and not list(out.rglob("*.unfinished"))
+
+
+@contextlib.contextmanager
+def limited_files(size: int):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_before_training(tmp_path, capsys) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert main(words(tmp_path / "file" / "run")) == 2
+    assert "error:" in capsys.readouterr().err and (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_checkpoint(tmp_path, whole, capsys) -> None:
+    assert main(words(tmp_path / "run", lr=1e30)) == 1
+    assert "not finite at step" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+# -- images of one's own -----------------------------------------------------------------------------------------------
+
+
+def folder_of_images(folder: Path) -> Path:
+    """Three images of other sizes, kinds and depths, one of them in a folder below."""
+    (folder / "below").mkdir(parents=True)
+    Image.new("RGB", (20, 10), (255, 0, 0)).save(folder / "red.png")
+    Image.new("L", (16, 16), 0).save(folder / "black.bmp")
+    Image.new("RGBA", (9, 30), (255, 255, 255, 255)).save(folder / "below" / "white.webp", lossless=True)
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+def test_a_folder_of_images_is_read_in_order_cropped_and_scaled(tmp_path) -> None:
+    x = images.load(str(folder_of_images(tmp_path / "images")), size=8, channels=3)
+    assert x.shape == (3, 3, 8, 8) and x.dtype == torch.float32
+    white, black, red = x
+    assert white.eq(1).all() and black.eq(-1).all() and red[0].eq(1).all() and red[1:].eq(-1).all()
+    grey = images.load(str(tmp_path / "images"), size=4, channels=1)
+    assert grey.shape == (3, 1, 4, 4) and grey[2].mean().item() == pytest.approx(2 * 76 / 255 - 1, abs=1e-6)
+
+
+def test_the_middle_square_is_taken(tmp_path) -> None:
+    wide = Image.new("L", (30, 10), 0)
+    wide.paste(255, (10, 0, 20, 10))
+    wide.save(tmp_path / "wide.png")
+    assert images.load(str(tmp_path), size=10, channels=1).eq(1).all()
+
+
+def test_a_folder_without_images_or_with_a_broken_one_is_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match="a folder that holds images"):
+        images.load(str(tmp_path), size=8, channels=3)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="broken.png"):
+        images.load(str(tmp_path), size=8, channels=3)
+
+
+def test_colour_images_are_trained_on_and_drawn(tmp_path) -> None:
+    folder = folder_of_images(tmp_path / "images")
+    assert main(words(tmp_path / "run", data=folder, size=8, steps=5, sample_every=5, samples=9)) == 0
+    sheet = Image.open(tmp_path / "run" / "samples" / "step-00000005.png")
+    assert sheet.mode == "RGB" and sheet.size == (82, 22)
+    assert load_model(tmp_path / "run").shape == (3, 8, 8)
