@@ -15,14 +15,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
 from diffutils.datasets import digits_8x8
+from diffutils.device import make_generator
 from diffutils.models.ddpm import DDPM
+from diffutils.samplers import DDIM
 from diffutils.schedule import Schedule
 from diffutils.train import CheckpointError, Recipe, checkpoint, images, load_model
 from diffutils.train.command import main
@@ -190,6 +191,33 @@ def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(tmp_path, whole) -
     assert all(map(torch.equal, tensors_of(out), tensors_of(whole)))
 
 
+def test_what_a_kill_left_behind_is_cleared_away(tmp_path, whole) -> None:
+    """A half-written file, and rows of steps that the checkpoint does not know: the run goes on without them."""
+    out = tmp_path / "run"
+    assert main(words(out, steps=40, checkpoint_every=20, sample_every=20)) == 0
+    state = checkpoint.load(out / "checkpoint.pt")
+    shutil.rmtree(out)
+    half = in_a_process_of_its_own(words(out, checkpoint_every=20))
+    while not (out / "checkpoint.pt").exists():
+        time.sleep(0.001)
+    half.kill()
+    half.join()
+    step = checkpoint.load(out / "checkpoint.pt")["run"]["step"]
+    with (out / "metrics.csv").open("a") as table:
+        table.write(f"{step + 5},9.0,9.0,9.0\r\n{step + 10},9.")
+    (out / "checkpoint.pt.1.unfinished").write_bytes(b"half")
+    assert main(words(out, "--resume", checkpoint_every=20)) == 0
+    assert losses_of(out) == losses_of(whole) and not (out / "checkpoint.pt.1.unfinished").exists()
+    assert torch.equal(tensors_of(out)[0], state["run"]["losses"])
+
+
+def test_samples_are_drawn_with_the_averaged_weights(whole) -> None:
+    model = load_model(whole)
+    sampler = DDIM(model, model.schedule.respaced(3), clip=(-1.0, 1.0))
+    sheet = images.sheet(sampler.sample((4, 1, 8, 8), generator=make_generator(0)))
+    assert sheet.tobytes() == Image.open(whole / "samples" / "step-00000040.png").tobytes()
+
+
 def test_a_run_that_is_done_does_nothing_more(whole, capsys) -> None:
     state = (whole / "checkpoint.pt").read_bytes()
     assert main(words(whole, "--resume")) == 0
@@ -214,10 +242,40 @@ def test_two_processes_train_as_one(tmp_path, whole) -> None:
     assert main(words(out, "--resume")) == 0
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(tmp_path) -> None:
-    accelerator = SimpleNamespace(num_processes=3, device=torch.device("cpu"), process_index=0)
+class Alone:
+    """Stands for accelerate in one of several processes, of which the others are not there."""
+
+    def __init__(self, index: int, processes: int) -> None:
+        self.process_index, self.num_processes, self.device = index, processes, torch.device("cpu")
+
+    def prepare(self, module):
+        return module
+
+    def backward(self, loss) -> None:
+        loss.backward()
+
+    def reduce(self, values, how):
+        return 2 * values if how == "mean" else None
+
+
+def test_each_process_takes_its_share_of_the_same_draws() -> None:
+    data, recipe = digits_8x8()[0], Recipe(**SMALL)
+
+    def first_loss(index: int, processes: int) -> torch.Tensor:
+        torch.manual_seed(index)  # what a process draws elsewhere must not matter
+        model = recipe.build((1, 8, 8))
+        run = ParallelRun(Alone(index, processes), model, data, steps=1, batch_size=8, block=1)
+        run.advance()
+        return run.losses[0] / 2
+
+    shares = torch.stack([first_loss(index, 4) for index in range(4)])
+    assert len(shares.unique()) == 4
+    torch.testing.assert_close(shares.mean(), first_loss(0, 1))
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(ValueError, match="batch must be a multiple of the number of processes, 3, got 8"):
-        ParallelRun(accelerator, Recipe(**SMALL).build((1, 8, 8)), torch.zeros(4, 1, 8, 8), steps=1, batch_size=8)
+        ParallelRun(Alone(0, 3), Recipe(**SMALL).build((1, 8, 8)), torch.zeros(4, 1, 8, 8), steps=1, batch_size=8)
 
 
 # -- what is refused, and what stays -----------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ import os
 os.environ.update({"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "MPLBACKEND": "agg", "DIFFUTILS_STATIC": "1"})
 
 from diffutils.faults import Fault  # noqa: E402
-from mutants import core, doctor, house, laws, models, sampling  # noqa: E402
+from mutants import core, doctor, house, laws, models, sampling, trainer  # noqa: E402
 
-_ROOMS = (core, sampling, laws, models, doctor, house)
+_ROOMS = (core, sampling, laws, models, trainer, doctor, house)
 
 
 def faults() -> list[Fault]:

@@ -1,0 +1,55 @@
+"""Faults in the command line trainer and in the options for speed."""
+
+from __future__ import annotations
+
+# module: (what is wrong, function, before, after)
+FAULTS = {
+    "speed": [
+        ("bfloat16 asked for and not used", "autocast", 'if precision == "float32":', "if True:"),
+        ("half the exponent's range", "autocast", "dtype=torch.bfloat16", "dtype=torch.float16"),
+        ("networks left as they are", "compile_networks", "network.compile(mode=mode)", "pass"),
+    ],
+    "train.checkpoint": [
+        ("written in place", "write_atomically", "os.replace(beside, path)",
+         "path.write_bytes(data); beside.unlink()"),
+        ("half of a file left behind", "write_atomically", "beside.unlink(missing_ok=True)\n        raise", "raise"),
+        ("a checkpoint may run code", "load", "weights_only=True", "weights_only=False"),
+        ("a foreign file let in", "load", "if found != FORMAT:", "if False:"),
+        ("what a kill left is kept", "remove_unfinished", "path.unlink(missing_ok=True)", "pass"),
+    ],
+    "train.images": [
+        ("the corner taken for the middle", "_read", "(size, size), Image.Resampling.LANCZOS",
+         "(size, size), Image.Resampling.LANCZOS, centering=(0.0, 0.0)"),
+        ("images between 0 and 2", "_read", "/ 127.5 - 1.0", "/ 127.5"),
+        ("folders below left out", "load", 'folder.rglob("*")', 'folder.glob("*")'),
+        ("channels and places mixed up", "_read", ".permute(2, 0, 1)", ".reshape(channels, size, size)"),
+        ("all images have one hash", "fingerprint", "images.numpy().tobytes()", "b''"),
+    ],
+    "train.parallel": [
+        ("every process takes the first share", "ParallelRun.__init__",
+         "slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)", "slice(0, share)"),
+        ("shares of one example", "ParallelRun.__init__", "share = batch_size // processes", "share = 1"),
+        ("a batch that cannot be shared let in", "ParallelRun.__init__", "fits = batch_size % processes == 0", "fits = True"),
+        ("the loss of one process alone", "ParallelRun._gather",
+         'self.accelerator.reduce(self.losses[start : self.step], "mean")', "self.losses[start : self.step]"),
+    ],
+    "train.recipe": [
+        ("the seed of the weights ignored", "Recipe.build", "seed=self.seed,", "seed=0,"),
+        ("the last weights, not the averaged ones", "load_model", 'state["run"]["averages"].items() if k.startswith(prefix)',
+         'state["run"]["model"].items()'),
+        ("images that do not fit the network let in", "Recipe.load_images", "fits = x.shape[-1] % multiple == 0", "fits = True"),
+    ],
+    "train.session": [
+        ("a run written over", "Session.__init__", "state is not None or not kept.exists()", "True"),
+        ("other images let in", "Session.__init__", 'state is None or state["images"] == self._hash', "True"),
+        ("resumed from the first step", "Session.__init__", 'self.training.load_state_dict(state["run"])', "pass"),
+        ("rows of steps that were lost stay", "Session._prepare", "and int(row[0]) <= step", ""),
+        ("the mean of all losses in each row", "Session._log", "start = run.step - self._logged, self._logged",
+         "start = run.step - self._logged, 0"),
+        ("samples of the last weights", "Session._draw", "DDIM(run.averaged,", "DDIM(run.model,"),
+        ("a signal not heard", "Session.stop", "self.training.stop()", "pass"),
+    ],
+    "train.command": [
+        ("a resumed run takes other options", "_resumed", "if saved[name] != value:", "if False:"),
+    ],
+}  # fmt: skip
