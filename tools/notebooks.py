@@ -2,7 +2,8 @@
 
 The text notebook is the source. Its pair is what Colab opens and what nbval compares with, so the pair keeps the
 outputs of cells tagged ``nbval-check-output`` and no others. Cell ids are counted, not drawn, so that an unchanged
-chapter gives an unchanged file.
+chapter gives an unchanged file. The pair's first cell knows the address of the repository (``repository.py``), from
+which it installs the package where that is missing; the source does not.
 
 ``python tools/notebooks.py`` executes what is not in the cache and writes; ``--check`` only compares the pairs' cells
 with their sources, executes nothing, and exits with 1 if one is out of step.
@@ -18,6 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from execution import cache_path, notebook_paths, execute
+from repository import Repository, address_in, configured, repository, with_address
 
 CHECKED = "nbval-check-output"
 
@@ -52,6 +54,17 @@ def paired_notebook(chapter: Path) -> NotebookNode:
     return notebook
 
 
+def addressed(notebook: NotebookNode, found: Repository | None) -> NotebookNode:
+    """Write the repository's address into a notebook, or take it out where there is none; return the notebook."""
+    for cell in _code_cells(notebook):
+        cell.source = with_address(cell.source, found)
+    return notebook
+
+
+def _addresses(notebook: NotebookNode) -> list[str]:
+    return [found for cell in _code_cells(notebook) if (found := address_in(cell.source)) is not None]
+
+
 def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
@@ -70,6 +83,12 @@ def differences(chapter: Path) -> list[str]:
         return [f"{pair.name} is missing"]
     expected, found = source_notebook(chapter), nbformat.read(pair, as_version=4)
     problems = []
+    if _addresses(expected) != ['"", ""']:
+        problems.append(f"{chapter.name} must have one place for the repository's address, and leave it empty")
+    # A copy of the book may come from anywhere: any address is in step, but where one is written down it is that one.
+    if (written := configured()) and _addresses(found) != [f'"{written.url}", "{written.branch}"']:
+        problems.append(f"{pair.name} has another address than repository.url of _config.yml")
+    addressed(found, None)
     if len(expected.cells) != len(found.cells):
         problems.append(f"{pair.name} has {len(found.cells)} cells, its source {len(expected.cells)}")
     if expected.metadata != found.metadata:
@@ -95,8 +114,9 @@ def main(arguments: list[str]) -> int:
         return 2
     if not execute(chapters):
         return 1
+    found = repository()
     for chapter in chapters:
-        nbformat.write(paired_notebook(chapter), chapter.with_suffix(".ipynb"))
+        nbformat.write(addressed(paired_notebook(chapter), found), chapter.with_suffix(".ipynb"))
     print(f"wrote {len(chapters)} pairs")
     return 0
 
