@@ -11,6 +11,7 @@ r"""A local Sphinx extension: what this book needs and Jupyter Book does not do 
 - A folded cell says what it holds: the start of an exercise, the code of its solution.
 - The empty corner of a table is a cell, not a header without words.
 - The theme's source maps, which serve its makers and weigh three megabytes, are left out.
+- Where the book's repository is known, pages have a button that leads to it, and chapters one that opens them in Colab.
 - Mathematics is set by scripts and fonts that lie beside the pages, so that the book can be read without a network.
 """
 
@@ -32,6 +33,7 @@ from sphinx.config import Config
 
 from diffutils.dark import as_webp
 from execution import ENVIRONMENT, ROOT, TIMEOUT_SECONDS, cache_path
+from repository import repository
 
 MATHJAX_SCRIPT = "tex-chtml-full.js"
 # A header cell without words, as in the corner of a table, would be announced as a header all the same.
@@ -54,6 +56,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", _use_cache, priority=100)
     app.connect("config-inited", _bring_mathjax, priority=100)
     app.connect("config-inited", _drop_thebe)
+    app.connect("config-inited", _show_repository)
     app.connect("doctree-read", _say_what_is_folded)
     app.connect("doctree-read", _find_columns)
     app.connect("doctree-resolved", _keep_tags)
@@ -68,6 +71,11 @@ def _use_cache(app: Sphinx, config: Config) -> None:
     os.environ.update(ENVIRONMENT)
     config.nb_execution_cache_path = str(cache_path())
     config.nb_execution_timeout = TIMEOUT_SECONDS
+
+
+def _show_repository(app: Sphinx, config: Config) -> None:
+    if found := repository():
+        config.html_theme_options |= found.theme_options()
 
 
 def _bring_mathjax(app: Sphinx, config: Config) -> None:
