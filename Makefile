@@ -8,12 +8,13 @@ export OMP_NUM_THREADS ?= 1
 export TQDM_DISABLE ?= 1
 JOBS ?= auto
 
-.PHONY: book test test-gpu notebooks seeds coverage mutants mutants-chapters mutants-operators clean help
+.PHONY: book test test-gpu colab notebooks seeds coverage mutants mutants-chapters mutants-operators clean help
 
 help:
 	@echo "make book       build the book into _build/html"
 	@echo "make test       run every test: the package, the pairs, every chapter"
 	@echo "make test-gpu   run every chapter with a CUDA device required"
+	@echo "make colab      run every chapter where nothing of the book is installed, without a network"
 	@echo "make notebooks  execute the chapters and write their .ipynb pairs"
 	@echo "make seeds      run every chapter with ten other seeds"
 	@echo "make coverage   run the unit tests and show which lines of diffutils they miss"
@@ -38,6 +39,9 @@ test: $(INSTALLED)
 
 test-gpu: $(INSTALLED)
 	DIFFUTILS_REQUIRE_CUDA=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 1800 chapters
+
+colab: $(INSTALLED)
+	$(BIN)/python tools/colab.py
 
 notebooks: $(INSTALLED)
 	$(BIN)/python tools/notebooks.py
