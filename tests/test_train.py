@@ -29,6 +29,7 @@ from diffutils.train import CheckpointError, Recipe, checkpoint, images, load_mo
 from diffutils.train.command import main
 from diffutils.train.parallel import ParallelRun
 from diffutils.training import train
+from diffutils.training_run import TrainingRun
 from diffutils.unet import UNet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,12 +72,29 @@ def losses_of(out: Path) -> list[tuple[str, str, str]]:
     return [tuple(row[:3]) for row in rows]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def on_the_cpu():
+    """Bit for bit is promised for one process on a CPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFFUTILS_DEVICE", "cpu")
+        patch.delenv("DIFFUTILS_REQUIRE_CUDA", raising=False)
+        yield
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
+def whole(tmp_path_factory, on_the_cpu) -> Path:
     """A run that was never ended."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    finished(started(words(out)))
+    assert main(words(out)) == 0
     return out
+
+
+def test_the_command_runs_as_a_module_and_says_what_it_made(tmp_path) -> None:
+    out, handler = tmp_path / "run", signal.getsignal(signal.SIGTERM)
+    assert "all 5 steps made" in finished(started(words(out, steps=5, sample_every=100)))
+    assert main(words(out / "here", steps=5, sample_every=100)) == 0
+    assert all(map(torch.equal, tensors_of(out), tensors_of(out / "here")))
+    assert signal.getsignal(signal.SIGTERM) == handler
 
 
 # -- what a run leaves -------------------------------------------------------------------------------------------------
@@ -109,6 +127,11 @@ def test_the_default_recipe_is_the_digits_model_of_chapter_5() -> None:
     assert all(map(torch.equal, model.network.state_dict().values(), chapter.state_dict().values()))
     assert torch.equal(model.schedule.beta, Schedule.cosine(1000).beta) and model.prediction == "v"
     assert (Recipe.steps, Recipe.batch, Recipe.lr, Recipe.ema) == (2000, 64, 4e-3, 0.995)
+
+
+def test_the_seed_decides_the_weights() -> None:
+    first, other = (Recipe(**SMALL, seed=seed).build((1, 8, 8)).network.stem.weight for seed in (0, 1))
+    assert not torch.equal(first, other)
 
 
 def test_other_options_change_the_run(tmp_path, whole) -> None:
@@ -271,6 +294,10 @@ def test_each_process_takes_its_share_of_the_same_draws() -> None:
     shares = torch.stack([first_loss(index, 4) for index in range(4)])
     assert len(shares.unique()) == 4
     torch.testing.assert_close(shares.mean(), first_loss(0, 1))
+    # what ``reduce`` makes of the losses, here twice of each, is what the run keeps
+    alone = TrainingRun(recipe.build((1, 8, 8)), data, steps=1, batch_size=8, device="cpu")
+    alone.advance()
+    torch.testing.assert_close(first_loss(0, 1), alone.losses[0])
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
@@ -375,6 +402,21 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, whole) -> None:
     with limited_files(size // 2), pytest.raises(CheckpointError, match="the one that stands there is untouched"):
         checkpoint.save(out / "checkpoint.pt", state)
     assert (out / "checkpoint.pt").read_bytes() == before and not list(out.rglob("*.unfinished"))
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch) -> None:
+    """Until the new file takes its place at once, the old one is not touched."""
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+
+    def fail(*names) -> None:
+        assert path.read_bytes() == b"before" and Path(names[0]).read_bytes() == b"after"
+        raise OSError("power cut")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="power cut"):
+        checkpoint.write_atomically(path, b"after")
+    assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
 
 
 @contextlib.contextmanager

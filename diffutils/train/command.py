@@ -77,12 +77,14 @@ def main(arguments: list[str]) -> int:
         session = Session(_accelerator(), out, recipe, outputs, state)
     except (ValueError, RuntimeError, OSError) as error:
         return _fail(error, 2)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, session.stop)
+    before = {number: signal.signal(number, session.stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         return session.run()
     except (TrainingError, checkpoint.CheckpointError, OSError) as error:
         return _fail(error, 1)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _fail(error: Exception, code: int) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 
 import jupytext
 import matplotlib
+import torch
 
 import diffutils
 from diffutils.faults import Fault, _layers
@@ -88,6 +89,7 @@ def _rest(fault: Fault, cells: list[CodeType], names: dict[str, Any]) -> str | N
 def run(path: Path, faults: list[Fault], processes: int) -> Iterator[tuple[Fault, str | None, str, float]]:
     """Execute one chapter; yield each fault in what it calls, how it fails with it, an error, and seconds."""
     names: dict[str, Any] = {"__name__": "__main__"}
+    torch.set_default_dtype(torch.float32)  # the glossary, a chapter before, sets another
     cells, waiting = _cells(path), {code_of(fault): [] for fault in faults}
     for fault in faults:
         waiting[code_of(fault)].append(fault)
