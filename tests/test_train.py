@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -201,17 +202,22 @@ def test_twenty_kills_lose_nothing_but_the_steps_since_the_last_checkpoint(tmp_p
     assert resumed >= 5
 
 
-def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(tmp_path, whole) -> None:
-    out = tmp_path / "run"
-    child = in_a_process_of_its_own(words(out, checkpoint_every=40, sample_every=40))
-    while not (out / "metrics.csv").exists() or len(losses_of(out)) < 3:
-        time.sleep(0.002)
-    child.terminate()
-    child.join(timeout=60)
+def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(tmp_path) -> None:
+    out, long = tmp_path / "run", dict(steps=200, checkpoint_every=200, sample_every=200)
+
+    def send() -> None:
+        while not (out / "metrics.csv").exists() or len(losses_of(out)) < 3:
+            time.sleep(0.002)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    code = main(words(out, **long))
+    sender.join()
     step = checkpoint.load(out / "checkpoint.pt")["run"]["step"]
-    assert child.exitcode == 128 + signal.SIGTERM and 10 <= step < 40
-    assert main(words(out, "--resume")) == 0
-    assert all(map(torch.equal, tensors_of(out), tensors_of(whole)))
+    assert code == 128 + signal.SIGTERM and 10 <= step < 200
+    assert main(words(out, "--resume", **long)) == 0 == main(words(tmp_path / "in peace", **long))
+    assert all(map(torch.equal, tensors_of(out), tensors_of(tmp_path / "in peace")))
 
 
 def test_what_a_kill_left_behind_is_cleared_away(tmp_path, whole) -> None:
