@@ -38,6 +38,11 @@ def test_a_page_is_whole_at_every_width(browser, site, name, mode):
 TABLES = ["index", "pages/claims", *(name for name in PAGES if name.startswith("chapters/"))]
 TOO_WIDE = """[...document.querySelectorAll('.bd-article div.math')]
     .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.innerText.slice(0, 8))"""
+# A formula in a line cannot be broken: what does not fit is cut off at the edge of the page.
+CUT_OFF = """[...document.querySelectorAll('.bd-article mjx-container:not([display])')]
+    .filter(formula => formula.getBoundingClientRect().right
+        > formula.closest('p, li, td, th, dd, blockquote, div').getBoundingClientRect().right + 1)
+    .map(formula => formula.parentElement.parentElement.innerText.slice(0, 60))"""
 
 
 @each_page
@@ -49,6 +54,17 @@ def test_equations_fit_a_phone(browser, site, name):
         visit.page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
         visit.page.wait_for_timeout(100)  # a fold tells that it has opened in a moment of its own
         assert visit.page.evaluate(TOO_WIDE) == []
+
+
+@each_page
+def test_formulas_in_a_line_fit_a_phone(browser, site, name):
+    with Visit(browser, address_of(site, name), width=min(WIDTHS)) as visit:
+        if not visit.page.locator(".math").count():
+            return
+        visit.wait_for_mathematics()
+        visit.page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
+        visit.page.wait_for_timeout(100)  # a fold tells that it has opened in a moment of its own
+        assert visit.page.evaluate(CUT_OFF) == []
 
 
 @pytest.mark.parametrize("name", TABLES)
