@@ -34,7 +34,7 @@ from repository import Repository
 
 HOME = ROOT / "_build" / "colab"
 # Colab has more; of what a chapter imports, this. ipykernel stands for its own kernel.
-COLAB = ("torch", "numpy", "matplotlib", "ipywidgets", "scikit-learn", "tqdm", "ipykernel")
+COLAB = ("torch", "numpy", "matplotlib", "ipywidgets", "scikit-learn", "tqdm", "accelerate", "ipykernel")
 # What the book's package asks for besides, and what builds it.
 BESIDES = ("POT", "mlxtend", "setuptools")
 DISTRIBUTION = "diffusion-models-proved"

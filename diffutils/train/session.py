@@ -103,7 +103,9 @@ class Session:
         if self.training.step < self.recipe.steps:
             self._say(f"stopped after step {self.training.step}; go on with --resume")
             return 128 + self._signal
-        self._say(f"all {self.recipe.steps} steps made: {self.out}")
+        processes = self.training.accelerator.num_processes
+        by = "" if processes == 1 else f" by {processes} processes"
+        self._say(f"all {self.recipe.steps} steps made{by}: {self.out}")
         return 0
 
     def stop(self, number: int, frame: Any = None) -> None:
