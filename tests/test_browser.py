@@ -46,24 +46,14 @@ CUT_OFF = """[...document.querySelectorAll('.bd-article mjx-container:not([displ
 
 
 @each_page
-def test_equations_fit_a_phone(browser, site, name):
-    with Visit(browser, address_of(site, name), width=min(WIDTHS)) as visit:
-        if not visit.page.locator("div.math").count():
-            return
-        visit.wait_for_mathematics()
-        visit.page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
-        visit.page.wait_for_timeout(100)  # a fold tells that it has opened in a moment of its own
-        assert visit.page.evaluate(TOO_WIDE) == []
-
-
-@each_page
-def test_formulas_in_a_line_fit_a_phone(browser, site, name):
+def test_formulas_fit_a_phone(browser, site, name):
     with Visit(browser, address_of(site, name), width=min(WIDTHS)) as visit:
         if not visit.page.locator(".math").count():
             return
         visit.wait_for_mathematics()
         visit.page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
         visit.page.wait_for_timeout(100)  # a fold tells that it has opened in a moment of its own
+        assert visit.page.evaluate(TOO_WIDE) == []
         assert visit.page.evaluate(CUT_OFF) == []
 
 
