@@ -5,6 +5,8 @@ import importlib.util
 import io
 import os
 import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import book_extension
@@ -13,6 +15,8 @@ import execution
 import nbformat
 import package_reference
 import pytest
+import seeds
+import torch
 from docutils import nodes
 from docutils.utils import new_document
 from myst_nb.core.render import MimeData, NbElementRenderer
@@ -227,3 +231,13 @@ def test_a_build_takes_nothing_from_the_shell(monkeypatch):
         monkeypatch.setenv(name, "")
     book_extension._use_cache(None, SimpleNamespace())
     assert {name: os.environ[name] for name in execution.ENVIRONMENT} == execution.ENVIRONMENT
+
+
+@pytest.mark.parametrize("shift", [0, 7919])
+def test_processes_that_a_chapter_starts_have_its_shifted_seeds(shift):
+    ask = "import torch; from diffutils.device import make_generator; print(torch.rand(1, generator=make_generator(3)).item())"
+    before = dict(os.environ)
+    with seeds.shifted_children(shift):
+        answer = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
+    assert float(answer) == torch.rand(1, generator=torch.Generator().manual_seed(3 + shift)).item()
+    assert dict(os.environ) == before

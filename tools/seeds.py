@@ -2,8 +2,8 @@
 
 ``python tools/seeds.py [COUNT] [NAME ...]`` runs the chapters whose name contains one of the NAMEs (all by default)
 COUNT times (10 by default). Each time every generator that a chapter makes is seeded with another number, and so are
-the data sets and the training runs, which make theirs through the same function. Prints one line for each run and
-exits with 1 if a claim failed.
+the data sets and the training runs, which make theirs through the same function, and the processes that a chapter
+starts. Prints one line for each run and exits with 1 if a claim failed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import io
 import multiprocessing
 import os
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from execution import ENVIRONMENT, notebook_paths
@@ -24,17 +26,37 @@ SHIFT = 7919  # far enough apart that no seed of one run is a seed of another
 def run(job: tuple[Path, int]) -> tuple[str, int, float, str | None]:
     """Execute one chapter with shifted seeds; return its name, the seed, CPU seconds and the error, if any."""
     path, seed = job
-    _shift_seeds(seed * SHIFT)
+    shift_seeds(seed * SHIFT)
     started, error = time.process_time(), None
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), shifted_children(seed * SHIFT):
             _execute(path)
     except Exception as caught:  # whatever a chapter raises is what this run reports
         error = f"{type(caught).__name__}: {caught}"
     return path.stem, seed, time.process_time() - started, error
 
 
-def _shift_seeds(shift: int) -> None:
+@contextlib.contextmanager
+def shifted_children(shift: int) -> Iterator[None]:
+    """Shift the seeds of every Python process that is started meanwhile: Python runs ``sitecustomize`` when it starts."""
+    before = os.environ.get("PYTHONPATH")
+    with tempfile.TemporaryDirectory() as folder:
+        lines = ["import sys", f"sys.path.append({str(Path(__file__).parent)!r})", "import seeds"]
+        Path(folder, "sitecustomize.py").write_text("\n".join([*lines, f"seeds.shift_seeds({shift})", ""]))
+        os.environ["PYTHONPATH"] = os.pathsep.join([folder, *filter(None, [before])])
+        try:
+            yield
+        finally:
+            del os.environ["PYTHONPATH"]
+            if before is not None:
+                os.environ["PYTHONPATH"] = before
+
+
+def shift_seeds(shift: int) -> None:
+    """Seed every generator that diffutils makes in this process with a number that is ``shift`` larger.
+
+    To be called before a module of the package is imported. Figures are not shown any more.
+    """
     import matplotlib
 
     import diffutils.device as device
