@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export TQDM_DISABLE ?= 1
 JOBS ?= auto
 
-.PHONY: book test test-gpu colab notebooks seeds coverage mutants mutants-chapters mutants-operators clean help
+.PHONY: book test test-gpu colab notebooks seeds coverage mutants mutants-chapters mutants-operators bench clean help
 
 help:
 	@echo "make book       build the book into _build/html"
@@ -21,6 +21,7 @@ help:
 	@echo "make mutants    plant small bugs in diffutils, one by one: the unit tests must fail each time"
 	@echo "make mutants-chapters  the same, to see which of them the chapters notice"
 	@echo "make mutants-operators  the same with edits made by rule, in the core"
+	@echo "make bench      measure diffutils beside other libraries, in an environment of its own"
 	@echo "make clean      remove what the build made (keeps $(VENV))"
 
 $(INSTALLED): requirements.txt pyproject.toml
@@ -63,6 +64,12 @@ mutants-chapters: $(INSTALLED)
 mutants-operators: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target _build/operators -r tools/mutants/requirements.txt
 	PYTHONPATH=tools:_build/operators $(BIN)/python -m mutants operators
+
+# Python is found in .venv first; the benchmarks' own libraries lie beside it, so that nothing of it is touched.
+bench: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target _build/bench -r benchmarks/requirements.txt
+	PYTHONPATH=_build/bench $(BIN)/python benchmarks/points.py $(POINTS)
+	$(BIN)/python benchmarks/flows.py $(FLOWS)
 
 clean:
 	rm -rf _build

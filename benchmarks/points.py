@@ -1,0 +1,229 @@
+"""Points at equal CPU time: diffutils beside other libraries, each in its own recommended way.
+
+Every contender trains for the same CPU seconds of this process, on one thread, on the same 20,000 points, a second at a
+time in turn, and then draws 5,000 samples with at most 50 calls of its network. Distances are given in floors: 1 is what
+a second set of real data has. The KL divergence to the exact density of the grid is estimated by nearest neighbours.
+
+    python benchmarks/points.py                 # about 50 minutes: 3 data sets, 3 seeds
+    python benchmarks/points.py --seconds 5 --seeds 1 --sets grid
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+from collections.abc import Iterator
+
+from common import Clock, cpu_seconds, described, setting, spread, table, write
+
+import torch
+from peers import PEERS, Contender
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+
+from diffutils.datasets import grid_mixture, swiss_roll, two_moons
+from diffutils.metrics import energy_distance, mmd, mode_coverage, over_floor, real_floor, sliced_wasserstein
+from diffutils.models.ddpm import DDPM
+from diffutils.samplers import Ancestral, DPMSolver2M
+from diffutils.training_run import TrainingRun
+
+TURN, TRAINING_POINTS, SAMPLES = 1.0, 20_000, 5000
+GRID = grid_mixture()
+SETS = {"grid": GRID, "moons": two_moons, "swiss roll": swiss_roll}
+METRICS = {"sliced Wasserstein": sliced_wasserstein, "energy distance": energy_distance, "MMD": mmd}
+PROBE = 200
+NETWORKS = ("MLP", "PlainMLP", "AsSequence", "TimeInputMLP", "LogTimes")
+
+
+class Diffutils(Contender):
+    """The book's model of points, trained by its loop for as many steps as the budget holds."""
+
+    name = "diffutils"
+    note = "DDPM.for_points(), lr 4e-3, average of weights; DPM-Solver++(2M) over 50 of its 100 steps"
+
+    def __init__(self, data: Tensor, seed: int, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(data, seed)
+
+    def build(self) -> Iterator[None]:
+        model = DDPM.for_points(seed=self.seed)
+        # The learning rate's schedule has to know how many steps there will be: a short run tells what one costs.
+        probe = self._run(copy.deepcopy(model), PROBE)
+        cost = cpu_seconds(probe.advance) / PROBE
+        self.run = self._run(model, int(0.97 * self.seconds / cost))
+        return self._steps()
+
+    def _run(self, model: nn.Module, steps: int) -> TrainingRun:
+        return TrainingRun(model, self.data, steps=steps, lr=4e-3, ema_decay=0.99, seed=self.seed, device="cpu")
+
+    def _steps(self) -> Iterator[None]:
+        while self.run.step < self.run.steps:
+            # a block at a time, as the loop looks at its losses
+            self.run.advance(after_block=TrainingRun.stop)
+            yield
+
+    def sampler(self) -> DPMSolver2M | Ancestral:
+        return DPMSolver2M(self.run.averaged.eval(), self.run.model.schedule.respaced(50))
+
+    def sample(self, count: int) -> Tensor:
+        return self.sampler().sample((count, 2), generator=torch.Generator().manual_seed(self.seed))
+
+
+    def with_all_steps(self) -> Contender:
+        """Return the same trained model with another sampler."""
+        other = copy.copy(self)
+        other.__class__ = DiffutilsAncestral
+        return other
+
+
+class DiffutilsAncestral(Diffutils):
+    """The same, sampled by its whole chain: for the grid's bar at 100 calls."""
+
+    name = "diffutils, 100 calls"
+    note = "the same training; ancestral sampling over all 100 steps"
+
+    def sampler(self) -> Ancestral:
+        return Ancestral(self.run.averaged.eval(), self.run.model.schedule, variance="beta_tilde")
+
+
+def kl_to_density(x: Tensor, k: int = 5) -> float:
+    """Return KL(law of x || the grid) in nats: minus the k-nearest-neighbour entropy minus the mean log density.
+
+    Source: Kozachenko and Leonenko 1987, for the entropy.
+    """
+    x = x.double()
+    n, dim = x.shape
+    radius = torch.from_numpy(cKDTree(x.numpy()).query(x.numpy(), k + 1)[0][:, k])
+    digamma = torch.digamma(torch.tensor([float(n), float(k)], dtype=torch.float64))
+    entropy = dim * radius.clamp(min=1e-12).log().mean() + math.log(math.pi) + digamma[0] - digamma[1]
+    return float(-entropy - GRID.log_prob(x).mean())
+
+
+def draw(name: str, n: int, seed: int) -> Tensor:
+    if name == "grid":
+        return GRID.sample(n, generator=torch.Generator().manual_seed(seed))
+    return SETS[name](n, seed=seed)
+
+
+def quality(name: str, x: Tensor, floors: dict) -> dict[str, float]:
+    """Return all figures of one set of samples."""
+    if not torch.isfinite(x).all():
+        return {}
+    found = {}
+    for label, metric in METRICS.items():
+        found[label] = over_floor(metric, x, SETS[name], floor=floors[name, label], repeats=2)
+    if name == "grid":
+        modes = mode_coverage(x, GRID)
+        found.update(modes=modes.found, share=modes.share_within, KL=kl_to_density(x))
+    return found
+
+
+class Calls:
+    """Counts the calls of a network, whoever makes them."""
+
+    def __init__(self, contender: Contender) -> None:
+        self.count = 0
+        model = getattr(contender, "model", None) or contender.run.averaged
+        if hasattr(contender, "average"):
+            model = contender.average.ema_model
+        # the network itself is what every wrapper calls in the end
+        network = next(m for m in model.modules() if type(m).__name__ in NETWORKS)
+        network.register_forward_pre_hook(lambda *_: self._add())
+
+    def _add(self) -> None:
+        self.count += 1
+
+
+def train_in_turns(contenders: list[Contender], seconds: float) -> dict[str, tuple[float, int]]:
+    """Train all, a turn at a time; return the CPU seconds and the steps of each."""
+    clocks, steps = {c.name: Clock() for c in contenders}, {c.name: 0 for c in contenders}
+    for turn in range(math.ceil(seconds / TURN)):
+        for contender in contenders:
+            clock, end = clocks[contender.name], min(seconds, (turn + 1) * TURN)
+            while clock.seconds < end:
+                with clock.running():
+                    done = next(contender.steps, "done")
+                if done == "done":
+                    break
+                steps[contender.name] += 1
+    return {name: (clocks[name].seconds, steps[name]) for name in clocks}
+
+
+def compare(name: str, seconds: float, seeds: int) -> Iterator[dict]:
+    """Yield one row for each contender and seed, and for real data."""
+    floors = {(name, label): real_floor(m, SETS[name], SAMPLES, repeats=5) for label, m in METRICS.items()}
+    data = draw(name, TRAINING_POINTS, 1000)
+    for seed in range(seeds):
+        real = quality(name, draw(name, SAMPLES, 2000 + seed), floors)
+        yield {"set": name, "seed": seed, "contender": "real data", **real}
+        contenders = [Diffutils(data, seed, seconds), *(peer(data, seed) for peer in PEERS)]
+        used = train_in_turns(contenders, seconds)
+        if name == "grid":
+            contenders.insert(1, contenders[0].with_all_steps())
+        for contender in contenders:
+            torch.manual_seed(seed)
+            calls, drawn = Calls(contender), []
+            sampling = cpu_seconds(lambda: drawn.append(contender.sample(SAMPLES).detach()))
+            spent, steps = used.get(contender.name, used[Diffutils.name])
+            row = {"set": name, "seed": seed, "contender": contender.name, "calls": calls.count}
+            yield {**row, "training": spent, "steps": steps, "sampling": sampling, **quality(name, drawn[0], floors)}
+
+
+def report(rows: list[dict], names: list[str], seconds: float, seeds: int, where: dict) -> str:
+    """Return the page."""
+    contenders = list(dict.fromkeys(row["contender"] for row in rows))
+    parts = [
+        "# Points at equal CPU time",
+        f"{seconds:g} CPU seconds of training on 20,000 points, then {SAMPLES:,} samples with at most 50 calls of the "
+        f"network; {seeds} seed{'s' * (seeds > 1)}: mean, and lowest to highest. Distances are in floors: 1 is what a second real set "
+        f"has. {described(where)}",
+    ]
+    for name in names:
+        labels = [*METRICS, *(("modes", "share", "KL") if name == "grid" else ())]
+        heads = {"modes": "modes of 25", "share": "within 3 sigma", "KL": "KL, nats"}
+        header = [name, *(heads.get(label, label) for label in labels), "calls", "sampling, CPU-s"]
+        body = []
+        for contender in contenders:
+            mine = [row for row in rows if row["set"] == name and row["contender"] == contender]
+            if not mine:
+                continue
+            cells = [_cell(mine, label) for label in labels]
+            body.append([contender, *cells, *(_cell(mine, label) for label in ("calls", "sampling"))])
+        parts.append(table(header, body))
+    notes = [f"- **{c.name}**: {c.note}." for c in (Diffutils, DiffutilsAncestral, *PEERS)]
+    parts.append("How each was used:\n\n" + "\n".join(notes))
+    parts.append("KL is KL(samples || exact density) by nearest neighbours; it is not 0 for real data of this size.")
+    parts.append(f"Made by `python benchmarks/points.py --seconds {seconds:g} --seeds {seeds}`.")
+    return "\n\n".join(parts)
+
+
+def _cell(rows: list[dict], label: str) -> str:
+    values = [row[label] for row in rows if label in row]
+    if len(values) < len(rows):
+        return "" if rows[0]["contender"] == "real data" else "not finite"
+    digits = {"modes": 0, "calls": 0, "share": 3, "KL": 2, "sampling": 2}.get(label, 2)
+    return spread(values[:1] if label == "calls" else values, digits)
+
+
+def main() -> None:
+    """Run the benchmark and write its results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20.0, help="CPU seconds of training")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--name", default="points", help="of the result files")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    where, rows, done = setting(*dict.fromkeys(package for peer in PEERS for package in peer.packages)), [], []
+    for name in options.sets:
+        for row in compare(name, options.seconds, options.seeds):
+            rows.append(row)
+            print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
+        done.append(name)  # written after each set: an hour is long
+        text = report(rows, done, options.seconds, options.seeds, where)
+        write(options.name, text, {"setting": where, "seconds": options.seconds, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
