@@ -216,7 +216,12 @@ class KDiffusion(Contender):
     note = "its preconditioner and log-normal noise levels, lr 1e-3; a plain MLP; its Heun on Karras' noise levels"
 
     def network(self) -> nn.Module:
-        return PlainMLP(scale=100.0)
+        class LogNoise(PlainMLP):
+            # the library hands its network the noise level itself
+            def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+                return super().forward(x, sigma.log() / 4)
+
+        return LogNoise(scale=10.0)
 
     def build(self) -> Iterator[None]:
         self.model = load("k_diffusion.layers").Denoiser(self.network(), sigma_data=1.0)
@@ -241,12 +246,12 @@ class KDiffusionFourier(KDiffusion):
     def network(self) -> nn.Module:
         from diffutils.networks import MLP
 
-        class LogTimes(MLP):
-            # c_noise = log(sigma) / 4, about -1.5 to 1; the book's network expects times of 0 to 100
-            def forward(self, x: Tensor, t: Tensor) -> Tensor:
-                return super().forward(x, 40 + 25 * t)
+        class LogNoiseMLP(MLP):
+            # log(sigma) / 4 is about -1.5 to 1; the book's network expects times of 0 to 100
+            def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+                return super().forward(x, 40 + 25 * sigma.log() / 4)
 
-        return LogTimes(2, seed=self.seed)
+        return LogNoiseMLP(2, seed=self.seed)
 
 
 PEERS = (SmallDiffusion, Azula, DenoisingDiffusion, Diffusers, TorchCFM, KDiffusion, KDiffusionFourier)

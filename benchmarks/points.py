@@ -33,7 +33,7 @@ GRID = grid_mixture()
 SETS = {"grid": GRID, "moons": two_moons, "swiss roll": swiss_roll}
 METRICS = {"sliced Wasserstein": sliced_wasserstein, "energy distance": energy_distance, "MMD": mmd}
 PROBE = 200
-NETWORKS = ("MLP", "PlainMLP", "AsSequence", "TimeInputMLP", "LogTimes")
+NETWORKS = ("MLP", "PlainMLP", "AsSequence", "TimeInputMLP", "LogNoise", "LogNoiseMLP")
 
 
 class Diffutils(Contender):
@@ -68,7 +68,6 @@ class Diffutils(Contender):
 
     def sample(self, count: int) -> Tensor:
         return self.sampler().sample((count, 2), generator=torch.Generator().manual_seed(self.seed))
-
 
     def with_all_steps(self) -> Contender:
         """Return the same trained model with another sampler."""
