@@ -28,7 +28,7 @@ from torch import Tensor
 from diffutils.process import convert_at
 from diffutils.samplers.denoiser import Denoiser, prediction_of
 from diffutils.schedule import Schedule
-from diffutils.validation import check_data, check_int, require
+from diffutils.validation import check_data, check_int, check_same_shape, require
 
 LogDensity = Callable[[Tensor], Tensor]
 
@@ -106,8 +106,7 @@ def velocity_and_divergence(
     with torch.enable_grad():
         x_t = x_t.detach().requires_grad_()
         value = denoiser(x_t, int(schedule.timesteps[t]))
-        shape = tuple(value.shape)
-        require(shape == tuple(x_t.shape), "denoiser(x_t, t).shape", shape, f"that of x_t, {tuple(x_t.shape)}")
+        check_same_shape("denoiser(x_t, t)", value, "x_t", x_t)
         require(value.requires_grad, "denoiser(x_t, t)", "an answer without a gradient", "differentiable in x_t")
         v = convert_at(value, x_t, a, s, prediction_of(denoiser), "v")
         divergence = x_t.new_zeros(len(x_t))

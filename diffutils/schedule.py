@@ -107,6 +107,7 @@ class Schedule(NamedSchedules):
         self.snr, self.noise_levels = 1 / inverse_snr, inverse_snr.sqrt()
         self._fill_posterior()
         self._cache: dict[tuple, tuple[Tensor, Tensor]] = {}
+        self._transitions: dict[tuple[int, int], Transition] = {}
 
     def _fill_posterior(self) -> None:
         share = self.beta[1:] / self.sigma2[1:]
@@ -130,6 +131,11 @@ class Schedule(NamedSchedules):
         """
         t = check_int("t", t, 1, self.T)
         s = check_int("s", s, 0, t - 1)
+        if (t, s) not in self._transitions:
+            self._transitions[t, s] = self._transition(t, s)
+        return self._transitions[t, s]
+
+    def _transition(self, t: int, s: int) -> Transition:
         if s == t - 1:
             tables = (self.sqrt_alpha, self.beta, self.posterior_x0, self.posterior_xt, self.beta_tilde)
             return Transition(*(float(table[t]) for table in tables))

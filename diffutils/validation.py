@@ -20,12 +20,12 @@ def require(condition: bool, argument: str, value: Any, allowed: str) -> None:
 
 def check_int(argument: str, value: Any, minimum: int, maximum: int | None = None) -> int:
     """Return ``value`` as an int in minimum..maximum; raise ``ValueError`` otherwise (a bool is not an int)."""
-    allowed = f"an integer of at least {minimum}" if maximum is None else f"an integer in {minimum}..{maximum}"
     is_integer = not isinstance(value, bool) and hasattr(value, "__index__")
-    require(is_integer, argument, value, allowed)
-    number = value.__index__()
-    require(number >= minimum and (maximum is None or number <= maximum), argument, value, allowed)
-    return number
+    # Loops of sampling call this at every step: the sentence is put together only where it is needed.
+    if is_integer and minimum <= (number := value.__index__()) and (maximum is None or number <= maximum):
+        return number
+    allowed = f"an integer of at least {minimum}" if maximum is None else f"an integer in {minimum}..{maximum}"
+    raise ValueError(f"{argument} must be {allowed}, got {value!r}")
 
 
 def check_float(
@@ -46,7 +46,15 @@ def check_float(
 def check_choice(argument: str, value: Any, choices: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``choices``; raise ``ValueError`` that lists them otherwise."""
     choices = tuple(choices)
-    require(value in choices, argument, value, "one of " + ", ".join(map(repr, choices)))
+    if value not in choices:
+        raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def check_same_shape(argument: str, value: Tensor, name: str, like: Tensor) -> Tensor:
+    """Return ``value`` if it has the shape of ``like``, which the message calls ``name``."""
+    if value.shape != like.shape:
+        raise ValueError(f"{argument}.shape must be that of {name}, {tuple(like.shape)}, got {tuple(value.shape)}")
     return value
 
 
@@ -66,6 +74,8 @@ def check_data(argument: str, value: Any, *, dim: int | None = None, min_ndim: i
     require(value.numel() > 0, f"{argument}.shape", shape, "a shape with no empty axis")
     if dim is not None:
         require(shape[-1] == dim, f"{argument}.shape", shape, f"a shape whose last axis has length {dim}")
-    bad = int((~torch.isfinite(value)).sum())
-    require(bad == 0, argument, f"{bad} NaN or infinite values", "finite everywhere")
+    # A sum is finite only where every term is, and takes one pass; it may overflow, so then the terms are looked at.
+    if not bool(torch.isfinite(value.sum())):
+        bad = int((~torch.isfinite(value)).sum())
+        require(bad == 0, argument, f"{bad} NaN or infinite values", "finite everywhere")
     return value

@@ -1,12 +1,13 @@
 """Errors name the argument, its value and the allowed range."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 
-from diffutils.validation import check_choice, check_data, check_float, check_int
+from diffutils.validation import check_choice, check_data, check_float, check_int, check_same_shape
 
 
 @pytest.mark.parametrize("value", [1, 5, np.int64(3), torch.tensor(2)])
@@ -43,6 +44,7 @@ def test_check_choice_lists_the_choices():
         (torch.zeros(0, 2), "x0.shape must be a shape with no empty axis"),
         (torch.zeros(4, 3), "x0.shape must be a shape whose last axis has length 2"),
         (torch.tensor([[0.0, math.nan]]), "x0 must be finite everywhere, got '1 NaN or infinite values'"),
+        (torch.tensor([[math.inf, -math.inf]]), "x0 must be finite everywhere, got '2 NaN or infinite values'"),
     ],
 )
 def test_check_data_names_what_is_wrong(value, message):
@@ -59,3 +61,16 @@ def test_check_data_returns_good_data_untouched():
 def test_check_float_refuses_what_is_not_finite_even_without_bounds(value):
     with pytest.raises(ValueError, match="noise must be a finite number"):
         check_float("noise", value, -math.inf, math.inf, inclusive=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_finite_data_pass_even_where_their_sum_is_too_large(dtype) -> None:
+    largest = torch.full((2, 3), torch.finfo(dtype).max, dtype=dtype)
+    assert check_data("x0", largest) is largest
+
+
+def test_another_shape_is_refused_by_name() -> None:
+    x = torch.zeros(3, 2)
+    assert check_same_shape("noise", x, "x0", x) is x
+    with pytest.raises(ValueError, match=re.escape("noise.shape must be that of x0, (3, 2), got (2, 3)")):
+        check_same_shape("noise", x.T, "x0", x)

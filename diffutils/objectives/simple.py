@@ -8,7 +8,7 @@ from torch import Tensor
 from diffutils.process import PREDICTIONS, convert_at, draw_noise
 from diffutils.samplers import Denoiser, check_signal, prediction_of, reverse_variance
 from diffutils.schedule import Schedule
-from diffutils.validation import check_choice, check_data, require
+from diffutils.validation import check_choice, check_data, check_same_shape, require
 
 
 def l_simple(
@@ -51,11 +51,11 @@ def l_simple(
     t = draw_uniform_times(schedule, x0, generator) if t is None else t
     eps = draw_noise(x0, generator=generator) if noise is None else noise
     require(t.shape == x0.shape[:1], "t.shape", tuple(t.shape), f"({len(x0)},)")
-    require(eps.shape == x0.shape, "noise.shape", tuple(eps.shape), f"that of x0, {tuple(x0.shape)}")
+    check_same_shape("noise", eps, "x0", x0)
     a, s = (at_times(table, t, x0) for table in (schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar))
     x_t = a * x0 + s * eps
     guess = denoiser(x_t, schedule.timesteps.to(t.device)[t])
-    require(guess.shape == x0.shape, "denoiser(x_t, t).shape", tuple(guess.shape), f"that of x0, {tuple(x0.shape)}")
+    check_same_shape("denoiser(x_t, t)", guess, "x0", x0)
     guess = convert_at(guess, x_t, a, s, source, target)
     truth = {"eps": eps, "x0": x0, "v": a * eps - s * x0, "score": -eps / s}[target]
     return (guess - truth).square().mean()

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from diffutils.process import PREDICTIONS, convert_at, draw_noise
 from diffutils.schedule import Schedule
-from diffutils.validation import check_choice, check_data, check_int, require
+from diffutils.validation import check_choice, check_data, check_int, check_same_shape, require
 
 Denoiser = Callable[[Tensor, "int | Tensor"], Tensor]
 VARIANCE_OUTPUTS = ("range", "free")
@@ -122,7 +122,7 @@ def learned_log_variance(output: Tensor, kind: str, beta: Tensor, beta_tilde: Te
 
 
 def _to_x0(denoiser: Denoiser, schedule: Schedule, value: Tensor, x_t: Tensor, t: int) -> Tensor:
-    require(value.shape == x_t.shape, "denoiser(x_t, t).shape", tuple(value.shape), f"that of x_t, {tuple(x_t.shape)}")
+    check_same_shape("denoiser(x_t, t)", value, "x_t", x_t)
     a, s = float(schedule.sqrt_alpha_bar[t]), float(schedule.sqrt_one_minus_alpha_bar[t])
     # A network that computes in bfloat16 answers in it; the state keeps its own dtype.
     return convert_at(value.to(x_t.dtype), x_t, a, s, prediction_of(denoiser), "x0")

@@ -46,12 +46,14 @@ FAULTS = {
     ],
     "validation": [
         ("requirements never raise", "require", "if not condition:", "if False:"),
-        ("bounds of integers one too wide", "check_int", "number >= minimum", "number >= minimum - 1"),
+        ("bounds of integers one too wide", "check_int", "minimum <= (", "minimum - 1 <= ("),
         ("NaN and infinity let through", "check_data", "bad == 0", "True"),
+        ("large numbers refused when their sum overflows", "check_data", "bad == 0", "False"),
+        ("another shape let through", "check_same_shape", "value.shape != like.shape", "False"),
         ("integer data let through", "check_data", "value.is_floating_point()", "True"),
         ("open intervals closed", "check_float", "low < number < high", "low <= number <= high"),
         ("infinite numbers let through", "check_float", "math.isfinite(number) and inside", "inside"),
-        ("any name let through", "check_choice", "value in choices", "True"),
+        ("any name let through", "check_choice", "value not in choices", "False"),
     ],
     "device": [
         ("seed ignored", "make_generator", "manual_seed(seed)", "manual_seed(0)"),
