@@ -69,6 +69,8 @@ mutants-operators: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target _build/bench -r benchmarks/requirements.txt
 	PYTHONPATH=_build/bench $(BIN)/python benchmarks/points.py $(POINTS)
+	$(BIN)/python benchmarks/loops.py $(LOOPS)
+	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/flows.py $(FLOWS)
 
 clean:
