@@ -82,9 +82,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Return the mean of some values and, where there are several, their lowest and highest."""
+    """Return the mean of some values and, where there are several, half of the way from the lowest to the highest."""
     mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    return mean if len(values) == 1 else f"{mean}±{(max(values) - min(values)) / 2:.{digits}f}"
 
 
 def write(name: str, text: str, data: dict[str, Any]) -> None:

@@ -207,8 +207,8 @@ def report(rows: list[dict], names: list[str], seconds: float, seeds: int, where
     parts = [
         "# Points at equal CPU time",
         f"{seconds:g} CPU seconds of training on 20,000 points, then {SAMPLES:,} samples with at most 50 calls of the "
-        f"network; {seeds} seed{'s' * (seeds > 1)}: mean, and lowest to highest. Distances are in floors: 1 is what a second real set "
-        f"has. {described(where)}",
+        f"network. Numbers are means over {seeds} seeds; after ± stands half of the way from the lowest to the "
+        f"highest. Distances are in floors: 1 is what a second real set has. {described(where)}",
     ]
     for name in names:
         labels = [*METRICS, *(("modes", "share", "KL") if name == "grid" else ())]
