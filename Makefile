@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+MUTANTS = PYTHONPATH=tools MPLBACKEND=agg DIFFUTILS_STATIC=1 $(BIN)/python -m mutants
 INSTALLED := $(VENV)/.installed
 # One thread a process: chapters and tests run side by side, and two that share their threads slow each other down.
 export OMP_NUM_THREADS ?= 1
@@ -56,14 +57,14 @@ coverage: $(INSTALLED)
 	$(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile $(patsubst %,--ignore tests/test_%.py,accessibility book browser links) --cov --cov-report term-missing --cov-fail-under 97
 
 mutants: $(INSTALLED)
-	PYTHONPATH=tools $(BIN)/python -m mutants
+	$(MUTANTS)
 
 mutants-chapters: $(INSTALLED)
-	PYTHONPATH=tools nice -n 15 $(BIN)/python -m mutants chapters
+	nice -n 15 env $(MUTANTS) chapters
 
 mutants-operators: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target _build/operators -r tools/mutants/requirements.txt
-	PYTHONPATH=tools:_build/operators $(BIN)/python -m mutants operators
+	$(MUTANTS:tools=tools:_build/operators) operators
 
 # Python is found in .venv first; the benchmarks' own libraries lie beside it, so that nothing of it is touched.
 bench: $(INSTALLED)

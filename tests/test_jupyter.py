@@ -51,6 +51,8 @@ def server(tmp_path_factory):
     rooms = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
     own = {room: str(folder / room) for room in rooms}
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    # a reader's shell: while a book is built, sliders are for pages
+    shell = {name: value for name, value in os.environ.items() if name != "DIFFUTILS_STATIC"}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -58,7 +60,7 @@ def server(tmp_path_factory):
     command = [sys.executable, "-m", "jupyterlab", *options, f"--ServerApp.root_dir={reader}"]
     log = folder / "log"
     with log.open("w") as output:
-        process = subprocess.Popen(command, env={**os.environ, **own, "PYTHONPATH": path}, stdout=output, stderr=output)
+        process = subprocess.Popen(command, env={**shell, **own, "PYTHONPATH": path}, stdout=output, stderr=output)
     try:
         address = f"http://127.0.0.1:{port}"
         _wait_for(f"{address}/api", process, log)

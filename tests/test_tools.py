@@ -233,6 +233,16 @@ def test_a_build_takes_nothing_from_the_shell(monkeypatch):
     assert {name: os.environ[name] for name in execution.ENVIRONMENT} == execution.ENVIRONMENT
 
 
+def test_importing_the_tools_leaves_the_environment_alone():
+    """A test's process imports all tests: what one of them sets for itself would be there for every other."""
+    names = ["book_extension", "book_pages", "colab", "notebooks", "package_reference", "seeds", "mutants.__main__"]
+    ask = f"import os, {', '.join(names)}" + "\nprint(set(os.environ.items()) ^ before)"
+    ask = f"import os, torch\nbefore = set(os.environ.items())\n{ask}"
+    environment = {**os.environ, "PYTHONPATH": str(execution.ROOT / "tools")}
+    answer = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=True)
+    assert answer.stdout == "set()\n"
+
+
 @pytest.mark.parametrize("shift", [0, 7919])
 def test_processes_that_a_chapter_starts_have_its_shifted_seeds(shift):
     ask = "import torch; from diffutils.device import make_generator; print(torch.rand(1, generator=make_generator(3)).item())"

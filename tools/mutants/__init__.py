@@ -7,13 +7,8 @@ tests/MUTANTS.md.
 
 from __future__ import annotations
 
-import os
-
-# Before torch is imported. One thread, because a forked process waits for ever for the other threads of its parent.
-os.environ.update({"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "MPLBACKEND": "agg", "DIFFUTILS_STATIC": "1"})
-
-from diffutils.faults import Fault  # noqa: E402
-from mutants import core, doctor, house, laws, models, sampling, trainer  # noqa: E402
+from diffutils.faults import Fault
+from mutants import core, doctor, house, laws, models, sampling, trainer
 
 _ROOMS = (core, sampling, laws, models, trainer, doctor, house)
 

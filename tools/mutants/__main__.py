@@ -98,4 +98,6 @@ def _say(fault: Fault, caught: str | None, error: str, seconds: float) -> None:
 
 
 if __name__ == "__main__":
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        sys.exit("OMP_NUM_THREADS must be 1, as `make` sets it: a forked process waits for ever for its parent's threads")
     sys.exit(main(sys.argv[1:]))
