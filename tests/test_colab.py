@@ -20,7 +20,7 @@ FOUND = Repository("https://example.org/owner/book", "draft")
 
 
 def first_cell(found: Repository | None) -> str:
-    notebook = notebooks.addressed(nbformat.read(PAIR, as_version=4), found)
+    notebook = notebooks.addressed(nbformat.read(PAIR, as_version=4), found, PAIR.name)
     return next(cell.source for cell in notebook.cells if cell.cell_type == "code")
 
 

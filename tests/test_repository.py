@@ -117,39 +117,49 @@ def test_all_chapters_begin_with_the_same_cell_without_an_address():
     assert repository.address_in(cells.pop()) == '"", ""'
 
 
+ON_GITHUB = Repository("https://github.com/OWNER/BOOK", "draft")
+BADGE = (
+    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+    "(https://colab.research.google.com/github/OWNER/BOOK/blob/draft/chapters/a.ipynb)"
+)
+
+
+def changed(ours: nbformat.NotebookNode, theirs: nbformat.NotebookNode) -> list[int]:
+    pairs = zip(ours.cells, theirs.cells, strict=True)
+    return [index for index, (one, other) in enumerate(pairs) if one.source != other.source]
+
+
 def test_the_address_goes_in_and_out_of_a_notebook():
     source = notebooks.source_notebook(SOURCES[0])
     found = Repository("https://example.org/owner/book", "main")
-    filled = notebooks.addressed(notebooks.source_notebook(SOURCES[0]), found)
+    filled = notebooks.addressed(notebooks.source_notebook(SOURCES[0]), found, "a.ipynb")
     assert 'REPOSITORY, BRANCH = "https://example.org/owner/book", "main"' in filled.cells[1].source
-    assert sum(ours.source != theirs.source for ours, theirs in zip(source.cells, filled.cells, strict=True)) == 1
-    assert notebooks.addressed(filled, None) == source
+    assert changed(source, filled) == [1]
+    assert notebooks.addressed(filled, None, "a.ipynb") == source
+
+
+def test_where_colab_can_read_the_repository_a_badge_stands_below_the_title():
+    source = notebooks.source_notebook(SOURCES[0])
+    filled = notebooks.addressed(notebooks.source_notebook(SOURCES[0]), ON_GITHUB, "a.ipynb")
+    title, text = source.cells[0].source.split("\n\n", 1)
+    assert filled.cells[0].source == f"{title}\n\n{BADGE}\n\n{text}"
+    assert changed(source, filled) == [0, 1]
+    again = notebooks.addressed(filled, ON_GITHUB, "a.ipynb")
+    assert again.cells[0].source.count("Open in Colab") == 1
+    assert notebooks.addressed(again, None, "a.ipynb") == source
 
 
 def test_a_pair_is_in_step_whatever_address_it_has_unless_one_is_written_down(tmp_path, monkeypatch):
     chapter = tmp_path / SOURCES[0].name
     chapter.write_text(SOURCES[0].read_text())
-    pair = nbformat.read(SOURCES[0].with_suffix(".ipynb"), as_version=4)
-    nbformat.write(notebooks.addressed(pair, Repository("https://example.org/one/book", "main")), chapter.with_suffix(".ipynb"))
+    pair = chapter.with_suffix(".ipynb")
+    written = nbformat.read(SOURCES[0].with_suffix(".ipynb"), as_version=4)
+    nbformat.write(notebooks.addressed(written, ON_GITHUB, pair.name), pair)
     monkeypatch.setattr(notebooks, "configured", lambda: None)
     assert notebooks.differences(chapter) == []
-    monkeypatch.setattr(notebooks, "configured", lambda: Repository("https://example.org/one/book", "main"))
+    monkeypatch.setattr(notebooks, "configured", lambda: ON_GITHUB)
     assert notebooks.differences(chapter) == []
+    pair.write_text(pair.read_text().replace("/blob/draft/", "/blob/main/"))
+    assert notebooks.differences(chapter) == [f"{pair.name}, cell-000 differs from its source"]
     monkeypatch.setattr(notebooks, "configured", lambda: Repository("https://example.org/two/book", "main"))
     assert "another address than repository.url" in notebooks.differences(chapter)[0]
-
-
-def test_an_address_in_a_source_is_noticed(tmp_path):
-    chapter = tmp_path / SOURCES[0].name
-    chapter.write_text(SOURCES[0].read_text().replace('BRANCH = "", ""', 'BRANCH = "https://example.org/o/b", "main"'))
-    chapter.with_suffix(".ipynb").write_bytes(SOURCES[0].with_suffix(".ipynb").read_bytes())
-    assert "leave it empty" in notebooks.differences(chapter)[0]
-
-
-def test_nothing_advises_the_package_of_another_project():
-    """A package of this name on the index is somebody else's."""
-    files = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True).stdout.split("\n")
-    texts = [path for name in files if (path := ROOT / name).suffix in {".md", ".py", ".ipynb", ".yml", ".toml", ".txt"}]
-    advice = re.compile(r"pip3? install (?:-\S+ )*diffutils")
-    assert len(texts) > 100
-    assert [path.name for path in texts if path != ROOT / "tests" / "test_repository.py" and advice.search(path.read_text())] == []

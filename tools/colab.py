@@ -99,7 +99,8 @@ class Colab:
         """
         if self.version(DISTRIBUTION):
             self.pip("uninstall", "--yes", DISTRIBUTION)
-        notebook = addressed(nbformat.read(pair, as_version=4), Repository(f"file://{self.repository}", "colab"))
+        notebook = nbformat.read(pair, as_version=4)
+        notebook = addressed(notebook, Repository(f"file://{self.repository}", "colab"), pair.name)
         torch, start = self.version("torch"), time.monotonic()
         client = _Client(notebook, self, folder)
         with client.setup_kernel():

@@ -2,8 +2,8 @@
 
 The text notebook is the source. Its pair is what Colab opens and what nbval compares with, so the pair keeps the
 outputs of cells tagged ``nbval-check-output`` and no others. Cell ids are counted, not drawn, so that an unchanged
-chapter gives an unchanged file. The pair's first cell knows the address of the repository (``repository.py``), from
-which it installs the package where that is missing; the source does not.
+chapter gives an unchanged file. The pair knows the address of the repository (``repository.py``): a badge opens it
+in Colab, and its first cell installs the package where that is missing. The source does not.
 
 ``python tools/notebooks.py`` executes what is not in the cache and writes; ``--check`` only compares the pairs' cells
 with their sources, executes nothing, and exits with 1 if one is out of step.
@@ -19,7 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from execution import cache_path, notebook_paths, execute
-from repository import Repository, address_in, configured, repository, with_address
+from repository import Repository, address_in, configured, repository, with_address, with_badge
 
 CHECKED = "nbval-check-output"
 
@@ -54,8 +54,13 @@ def paired_notebook(chapter: Path) -> NotebookNode:
     return notebook
 
 
-def addressed(notebook: NotebookNode, found: Repository | None) -> NotebookNode:
-    """Write the repository's address into a notebook, or take it out where there is none; return the notebook."""
+def addressed(notebook: NotebookNode, found: Repository | None, name: str) -> NotebookNode:
+    """Write the repository's address into the pair of that file name, or take it out where there is none; return it.
+
+    It stands in the first cell and in a badge that opens the pair in Colab.
+    """
+    top = notebook.cells[0]
+    top.source = with_badge(top.source, found and found.in_colab(f"chapters/{name}"))
     for cell in _code_cells(notebook):
         cell.source = with_address(cell.source, found)
     return notebook
@@ -88,7 +93,8 @@ def differences(chapter: Path) -> list[str]:
     # A copy of the book may come from anywhere: any address is in step, but where one is written down it is that one.
     if (written := configured()) and _addresses(found) != [f'"{written.url}", "{written.branch}"']:
         problems.append(f"{pair.name} has another address than repository.url of _config.yml")
-    addressed(found, None)
+    # the badge is compared with the rest of its cell
+    addressed(expected, written, pair.name) if written else addressed(found, None, pair.name)
     if len(expected.cells) != len(found.cells):
         problems.append(f"{pair.name} has {len(found.cells)} cells, its source {len(expected.cells)}")
     if expected.metadata != found.metadata:
@@ -116,7 +122,8 @@ def main(arguments: list[str]) -> int:
         return 1
     found = repository()
     for chapter in chapters:
-        nbformat.write(addressed(paired_notebook(chapter), found), chapter.with_suffix(".ipynb"))
+        pair = chapter.with_suffix(".ipynb")
+        nbformat.write(addressed(paired_notebook(chapter), found, pair.name), pair)
     print(f"wrote {len(chapters)} pairs")
     return 0
 

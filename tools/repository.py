@@ -1,7 +1,8 @@
 """Where the book's repository is: ``repository.url`` of ``_config.yml``, or else the remote that this copy came from.
 
-The address is written in one place only. From here it goes into the first cell of the notebooks (``notebooks.py``) and
-into the buttons of the pages (``book_extension.py``). Where there is none, both say nothing of it.
+The address is written in one place only. From here it goes into the first cell of the notebooks and the badge below
+their title (``notebooks.py``), and into the buttons of the pages (``book_extension.py``). Where there is none, nothing is
+said of it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_BRANCH = "main"
+COLAB = "https://colab.research.google.com"
 # In the first cell of every chapter; empty in the sources.
 ADDRESS = re.compile(r'^(REPOSITORY, BRANCH = )"[^"\n]*", "[^"\n]*"$', re.MULTILINE)
+# Below the title of a chapter's pair; not in the sources.
+BADGE = re.compile(rf"\n\n\[!\[[^]\n]*\]\({COLAB}/[^)\n]*\)\]\({COLAB}/[^)\n]*\)")
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,17 @@ class Repository:
     def theme_options(self) -> dict:
         """Return the settings of the theme that show the repository, and, on GitHub, open a chapter in Colab."""
         options = {"repository_url": self.url, "repository_branch": self.branch, "use_repository_button": True}
-        if urlsplit(self.url).hostname == "github.com":
-            options["launch_buttons"] = {"colab_url": "https://colab.research.google.com", "notebook_interface": "jupyterlab"}
+        if self._on_github():
+            options["launch_buttons"] = {"colab_url": COLAB, "notebook_interface": "jupyterlab"}
         return options
+
+    def in_colab(self, path: str) -> str | None:
+        """Return the address that opens a notebook of the repository in Colab, or None where Colab cannot read it."""
+        place = urlsplit(self.url).path.strip("/")
+        return f"{COLAB}/github/{place}/blob/{self.branch}/{path}" if self._on_github() else None
+
+    def _on_github(self) -> bool:
+        return urlsplit(self.url).hostname == "github.com"
 
 
 def repository(root: Path = ROOT) -> Repository | None:
@@ -93,6 +105,14 @@ def with_address(source: str, found: Repository | None) -> str:
     """Return a cell's source with the address in its place, empty where there is none; other cells stay as they are."""
     url, branch = (found.url, found.branch) if found else ("", "")
     return ADDRESS.sub(lambda match: f'{match[1]}"{url}", "{branch}"', source)
+
+
+def with_badge(source: str, address: str | None) -> str:
+    """Return a chapter's first text with a badge below its title that leads to ``address``, or without any."""
+    title, *rest = BADGE.sub("", source, count=1).split("\n", 1)
+    if address:
+        title += f"\n\n[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({address})"
+    return "\n".join([title, *rest])
 
 
 def address_in(source: str) -> str | None:
