@@ -14,7 +14,7 @@ JOBS ?= auto
 help:
 	@echo "make book       build the book into _build/html"
 	@echo "make test       run every test: the package, the pairs, every chapter"
-	@echo "make test-gpu   run every chapter with a CUDA device required"
+	@echo "make test-gpu   run every chapter with a CUDA device required, then see that all was on it"
 	@echo "make colab      run every chapter where nothing of the book is installed, without a network"
 	@echo "make notebooks  execute the chapters and write their .ipynb pairs"
 	@echo "make seeds      run every chapter with ten other seeds"
@@ -40,7 +40,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 1800
 
 test-gpu: $(INSTALLED)
-	DIFFUTILS_REQUIRE_CUDA=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 1800 chapters
+	DIFFUTILS_REQUIRE_CUDA=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 1800 chapters tests/test_gpu.py
 
 colab: $(INSTALLED)
 	$(BIN)/python tools/colab.py

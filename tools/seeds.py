@@ -30,7 +30,7 @@ def run(job: tuple[Path, int]) -> tuple[str, int, float, str | None]:
     started, error = time.process_time(), None
     try:
         with contextlib.redirect_stdout(io.StringIO()), shifted_children(seed * SHIFT):
-            _execute(path)
+            execute_cells(path)
     except Exception as caught:  # whatever a chapter raises is what this run reports
         error = f"{type(caught).__name__}: {caught}"
     return path.stem, seed, time.process_time() - started, error
@@ -71,7 +71,8 @@ def shift_seeds(shift: int) -> None:
     figures.display = lambda *_: None
 
 
-def _execute(path: Path) -> None:
+def execute_cells(path: Path) -> None:
+    """Run the code cells of a text notebook one after the other, in this process."""
     import jupytext
 
     names: dict = {"__name__": "__main__"}
