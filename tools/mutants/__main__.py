@@ -67,13 +67,14 @@ def _chapters(words: list[str], results: dict) -> tuple[int, int]:
             failures.pop(path.stem, None)
     for path in paths:
         left = [fault for fault in chosen if not any(tried[fault].values()) and path.stem not in tried[fault]]
+        whole = len(chosen) == len(faults()) or path.stem in results.get(table.RUN, [])
         table.note_run(results, path.stem, whole=False)
         for fault, failure, error, seconds in chapters.run(path, left, os.cpu_count() or 1):
             if not error:
                 tried[fault][path.stem] = failure
             _say(fault, failure and f"{path.stem}: {failure}", error, seconds)
             table.save(results, faults())
-        table.note_run(results, path.stem, whole=len(chosen) == len(faults()))
+        table.note_run(results, path.stem, whole=whole)
         table.save(results, faults())
     return len(chosen), sum(not any(tried[fault].values()) for fault in chosen)
 
