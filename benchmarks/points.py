@@ -21,19 +21,17 @@ from common import RESULTS, Clock, cpu_seconds, described, setting, spread, tabl
 
 import torch
 from peers import CALLS, PEERS, Contender
-from scipy.spatial import cKDTree
+from quality import GRID, METRICS, on_the_grid
 from torch import Tensor, nn
 
-from diffutils.datasets import grid_mixture, swiss_roll, two_moons
-from diffutils.metrics import energy_distance, mmd, mode_coverage, over_floor, real_floor, sliced_wasserstein
+from diffutils.datasets import swiss_roll, two_moons
+from diffutils.metrics import over_floor, real_floor
 from diffutils.models.ddpm import DDPM
 from diffutils.samplers import Ancestral, DPMSolver2M
 from diffutils.training_run import TrainingRun
 
 TURN, TRAINING_POINTS, SAMPLES = 1.0, 20_000, 5000
-GRID = grid_mixture()
 SETS = {"grid": GRID, "moons": two_moons, "swiss roll": swiss_roll}
-METRICS = {"sliced Wasserstein": sliced_wasserstein, "energy distance": energy_distance, "MMD": mmd}
 PROBE = 200
 NETWORKS = ("MLP", "PlainMLP", "AsSequence", "TimeInputMLP", "LogNoise", "LogNoiseMLP")
 
@@ -48,8 +46,11 @@ class Diffutils(Contender):
         self.seconds = seconds
         super().__init__(data, seed)
 
+    def untrained(self) -> DDPM:
+        return DDPM.for_points(seed=self.seed)
+
     def build(self) -> Iterator[None]:
-        model = DDPM.for_points(seed=self.seed)
+        model = self.untrained()
         # The learning rate's schedule has to know how many steps there will be: a short run tells what one costs.
         probe = self._run(copy.deepcopy(model), PROBE)
         cost = cpu_seconds(probe.advance) / PROBE
@@ -98,19 +99,6 @@ class DiffutilsAllSteps(DiffutilsAncestral):
     steps_taken = 100
 
 
-def kl_to_density(x: Tensor, k: int = 5) -> float:
-    """Return KL(law of x || the grid) in nats: minus the k-nearest-neighbour entropy minus the mean log density.
-
-    Source: Kozachenko and Leonenko 1987, for the entropy.
-    """
-    x = x.double()
-    n, dim = x.shape
-    radius = torch.from_numpy(cKDTree(x.numpy()).query(x.numpy(), k + 1)[0][:, k])
-    digamma = torch.digamma(torch.tensor([float(n), float(k)], dtype=torch.float64))
-    entropy = dim * radius.clamp(min=1e-12).log().mean() + math.log(math.pi) + digamma[0] - digamma[1]
-    return float(-entropy - GRID.log_prob(x).mean())
-
-
 def draw(name: str, n: int, seed: int) -> Tensor:
     if name == "grid":
         return GRID.sample(n, generator=torch.Generator().manual_seed(seed))
@@ -125,8 +113,7 @@ def quality(name: str, x: Tensor, floors: dict) -> dict[str, float]:
     for label, metric in METRICS.items():
         found[label] = over_floor(metric, x, SETS[name], floor=floors[name, label], repeats=2)
     if name == "grid":
-        modes = mode_coverage(x, GRID)
-        found.update(modes=modes.found, share=modes.share_within, KL=kl_to_density(x))
+        found.update(on_the_grid(x))
     return found
 
 

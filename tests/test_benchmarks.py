@@ -1,0 +1,37 @@
+"""The estimates of the benchmarks that no library checks for them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffutils.device import make_generator
+from diffutils.distributions import GaussianMixture
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+from quality import kl_to_density  # noqa: E402  (found through the line above)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_kl_of_a_shifted_gaussian_is_half_the_square_of_the_shift(dim):
+    law = GaussianMixture(torch.ones(1), torch.zeros(1, dim, dtype=torch.float64), 0.25)
+    x = law.sample(20_000, generator=make_generator(0))
+    x[:, 0] += 0.4
+    # |shift|^2 / (2 variance) = 0.32; the standard error of both averages together is below 0.01.
+    assert kl_to_density(x, law) == pytest.approx(0.32, abs=0.04)
+
+
+def test_kl_of_a_narrower_gaussian():
+    law = GaussianMixture(torch.ones(1), torch.zeros(1, 2, dtype=torch.float64), 1.0)
+    x = 0.5 * law.sample(20_000, generator=make_generator(1))
+    # 2 (log(1 / 0.5) + 0.5^2 / 2 - 1 / 2)
+    assert kl_to_density(x, law) == pytest.approx(0.6363, abs=0.04)
+
+
+def test_copies_of_one_point_are_infinitely_far_in_kl_but_give_a_number():
+    law = GaussianMixture(torch.ones(1), torch.zeros(1, 2), 1.0)
+    assert 20 < kl_to_density(torch.zeros(100, 2), law) < 1000
