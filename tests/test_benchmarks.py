@@ -13,7 +13,9 @@ from diffutils.distributions import GaussianMixture
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
-from quality import kl_to_density  # noqa: E402  (found through the line above)
+from growth import power  # noqa: E402  (found through the line above)
+from limits import REAL, as_real  # noqa: E402
+from quality import kl_to_density  # noqa: E402
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
@@ -35,3 +37,22 @@ def test_kl_of_a_narrower_gaussian():
 def test_copies_of_one_point_are_infinitely_far_in_kl_but_give_a_number():
     law = GaussianMixture(torch.ones(1), torch.zeros(1, 2), 1.0)
     assert 20 < kl_to_density(torch.zeros(100, 2), law) < 1000
+
+
+def test_a_distance_is_told_from_that_of_real_data_by_its_own_scatter():
+    real = (1.0, 1.2, 0.8, 1.1, 0.9)
+    shifts = {
+        "steady": (0.2, 0.21, 0.19, 0.2, 0.2),
+        "unsteady": (1.0, -0.9, 0.8, -0.7, 0.5),
+        "below": (-0.3, -0.29, -0.3, -0.31, -0.3),
+    }
+    rows = [{"seed": seed, "contender": REAL, "d": value} for seed, value in enumerate(real)]
+    for name, added in shifts.items():
+        rows += [{"seed": seed, "contender": name, "d": x + y} for seed, (x, y) in enumerate(zip(real, added))]
+    assert as_real(rows, "d", list(shifts)) == ["unsteady", "below"]
+
+
+def test_power_is_that_of_the_three_largest_sizes():
+    rows = [{"n": n, "seconds": 7.0 if n < 100 else 0.5 * n**1.5, "MiB": 0.0} for n in (1, 10, 100, 1000, 10_000)]
+    assert power(rows, "n", "seconds") == "1.50"
+    assert power(rows, "n", "MiB") == ""
