@@ -24,6 +24,7 @@ from diffutils.schedule import Schedule
 from diffutils.validation import check_choice, check_data, check_int, require
 
 PREDICTIONS = ("eps", "x0", "v", "score")
+Value = float | Tensor
 
 
 def draw_noise(like: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -34,9 +35,10 @@ def draw_noise(like: Tensor, *, generator: torch.Generator | None = None) -> Ten
     Raises:
         ValueError: if ``generator`` is neither None nor a ``torch.Generator``.
     """
-    allowed = generator is None or isinstance(generator, torch.Generator)
-    require(allowed, "generator", type(generator).__name__, "a torch.Generator or None")
-    device = like.device if generator is None else generator.device
+    if generator is None:
+        return torch.randn_like(like, memory_format=torch.contiguous_format)
+    require(isinstance(generator, torch.Generator), "generator", type(generator).__name__, "a torch.Generator or None")
+    device = generator.device
     return torch.randn(like.shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
 
 
@@ -183,12 +185,11 @@ def convert(schedule: Schedule, value: Tensor, x_t: Tensor, t: int | Tensor, sou
     return convert_at(value, x_t, a, s, source, target)
 
 
-def convert_at(
-    value: Tensor, x_t: Tensor, a: float | Tensor, s: float | Tensor, source: str, target: str
-) -> Tensor:
+def convert_at(value: Value, x_t: Value, a: Value, s: Value, source: str, target: str) -> Value:
     """Return what ``convert`` does, for a = sqrt(alpha_bar_t) and s = sqrt(1 - alpha_bar_t) that the caller has.
 
-    Nothing is checked and no device is waited for: this is the arithmetic for the loops of training and sampling.
+    Nothing is checked and no device is waited for: this is the arithmetic for the loops of training and sampling. It is
+    linear in ``value`` and ``x_t``, and takes numbers, too: of (1, 0) and (0, 1) it makes the weights of the two.
     """
     if source == target:
         return value

@@ -24,6 +24,7 @@ Home chapter: the forward process (02).
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any, NamedTuple, Sequence
 
 import torch
@@ -48,6 +49,16 @@ class Transition(NamedTuple):
     posterior_x0: float
     posterior_xt: float
     beta_tilde: float
+
+
+class Level(NamedTuple):
+    """The numbers of one time t: entry t of the schedule's tables of these names, as an int and floats."""
+
+    timestep: int
+    sqrt_alpha_bar: float
+    sqrt_one_minus_alpha_bar: float
+    log_alpha_bar: float
+    noise_level: float
 
 
 class Schedule(NamedSchedules):
@@ -118,6 +129,12 @@ class Schedule(NamedSchedules):
         self.posterior_x0 = torch.cat([start, share * self.sqrt_alpha_bar[:-1]])
         keep = self.sqrt_alpha[1:] * self.sigma2[:-1] / self.sigma2[1:]
         self.posterior_xt = torch.cat([start, keep])
+
+    @cached_property
+    def levels(self) -> list[Level]:
+        """The numbers of each time 0..T, as an int and floats: a walk reads them at every step, and tensors are slower."""
+        tables = (self.sqrt_alpha_bar, self.sqrt_one_minus_alpha_bar, self.log_alpha_bar, self.noise_levels)
+        return [Level(*row) for row in zip(*(table.tolist() for table in (self.timesteps, *tables)))]
 
     def transition(self, t: int, s: int) -> Transition:
         """Return the numbers of the jump between times s < t, as floats; for s = t - 1 they are the tables' own.

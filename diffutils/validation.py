@@ -20,8 +20,8 @@ def require(condition: bool, argument: str, value: Any, allowed: str) -> None:
 
 def check_int(argument: str, value: Any, minimum: int, maximum: int | None = None) -> int:
     """Return ``value`` as an int in minimum..maximum; raise ``ValueError`` otherwise (a bool is not an int)."""
-    is_integer = not isinstance(value, bool) and hasattr(value, "__index__")
-    # Loops of sampling call this at every step: the sentence is put together only where it is needed.
+    # Loops of sampling call this at every step: most values are plain, and the sentence is put together only if needed.
+    is_integer = type(value) is int or (not isinstance(value, bool) and hasattr(value, "__index__"))
     if is_integer and minimum <= (number := value.__index__()) and (maximum is None or number <= maximum):
         return number
     allowed = f"an integer of at least {minimum}" if maximum is None else f"an integer in {minimum}..{maximum}"

@@ -400,6 +400,27 @@ def test_the_last_step_is_the_guess_even_where_the_noise_overflows(name):
     assert torch.equal(sampler.step(x_1, 1, 0, generator=seeded()), torch.full_like(x_1, 0.2))
 
 
+@every
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v", "score"])
+def test_the_weights_of_a_step_are_the_rule_itself(make, prediction):
+    """Bounds that nothing reaches change no number, but with them a rule is given the tensors and not its weights."""
+    schedule, x_T, answer = Schedule.cosine(9), normal(5, 2), normal(5, 2, seed=1)
+    paths = [
+        make(Answer(answer, prediction), schedule, clip=clip).sample(x_T=x_T, trajectory=True, generator=seeded(1))
+        for clip in (None, (-1e9, 1e9))
+    ]
+    torch.testing.assert_close(*paths, rtol=1e-10, atol=1e-10)
+    assert torch.equal(answer, normal(5, 2, seed=1)) and torch.equal(x_T, normal(5, 2))
+
+
+@every
+def test_a_walk_in_one_dtype_leaves_nothing_to_a_walk_in_another(make):
+    first, again = (make(Answer(0.2, "v"), Schedule.cosine(9)) for _ in range(2))
+    first.sample(x_T=normal(5, 2, dtype=torch.float32), generator=seeded(1))
+    walks = [sampler.sample(x_T=normal(5, 2), generator=seeded(1)) for sampler in (first, again)]
+    assert torch.equal(*walks)
+
+
 @deterministic
 def test_an_ode_sampler_draws_nothing(make):
     draws = seeded(1)

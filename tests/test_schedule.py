@@ -200,6 +200,13 @@ def test_a_jump_of_one_step_is_the_tables_bit_for_bit(schedule):
         assert schedule.transition(t, t - 1) == tuple(float(table[t]) for table in tables)
 
 
+def test_the_numbers_of_a_time_are_the_tables_bit_for_bit(schedule):
+    names = ("timesteps", "sqrt_alpha_bar", "sqrt_one_minus_alpha_bar", "log_alpha_bar", "noise_levels")
+    assert len(schedule.levels) == schedule.T + 1
+    for t, level in enumerate(schedule.levels):
+        assert level == tuple(getattr(schedule, name)[t].item() for name in names)
+
+
 def test_gather_one_time_and_one_per_sample():
     schedule = Schedule.linear()
     like = torch.zeros(4, 3, 8, 8)

@@ -87,8 +87,8 @@ exhibits: dict[str, Exhibit] = {
         statistics.posterior_mean, 1e-12, 1e9, "lucidrains/denoising-diffusion-pytorch/issues/18",
     ),
     "step-number": _exhibit(
-        0, "the network is told the number of the step, not the time", "samplers.denoiser.predict_x0",
-        "int(schedule.timesteps[t])", "t",
+        0, "the network is told the number of the step, not the time", "samplers.denoiser.ask",
+        "schedule.levels[t].timestep", "t",
         statistics.first_time_asked, 1e-12, 1e9, "lllyasviel/ControlNet/pull/315",
     ),
     "one-off": _exhibit(
@@ -98,7 +98,7 @@ exhibits: dict[str, Exhibit] = {
     ),
     "second-slope": _exhibit(
         0, "Heun's second slope, taken at the old time", "samplers.ode.Heun._step",
-        "self._slope(x_s, s)", "self._slope(x_s, t)",
+        "self._answer(x_s, s), s)", "self._answer(x_s, t), t)",
         statistics.order_of_heun, 0.15, 5.0, "huggingface/diffusers/pull/1512",
     ),
     "no-root": _exhibit(
@@ -117,7 +117,7 @@ exhibits: dict[str, Exhibit] = {
         statistics.product_of_alphas, 1e-12, 1e9, "huggingface/diffusers/pull/2076",
     ),
     "eta": _exhibit(
-        1, "eta for its square, in one of two places", "samplers.ddim.DDIM._step",
+        1, "eta for its square, in one of two places", "samplers.ddim.DDIM._mean",
         "(1 - self.eta**2 * (1 -", "(1 - self.eta * (1 -",
         statistics.marginal_of_ddim, 5.0, 5.0, "inbarhub/DDPM_inversion/issues/12",
     ),
@@ -148,28 +148,32 @@ exhibits: dict[str, Exhibit] = {
         statistics.kl_of_the_vae, 1e-5, 1e3, "FluxML/model-zoo/pull/147",
     ),
     "clip": _exhibit(
-        4, "x_0 clipped to [-1, 1], whatever the data are", "samplers.base.Sampler._clipped",
-        "x0_hat if self.clip is None else x0_hat.clamp(*self.clip)", "x0_hat.clamp(-1, 1)",
+        4, "x_0 clipped to [-1, 1], whatever the data are", "samplers.base.Sampler.__init__",
+        "None if clip is None else _check_clip(clip)", "(-1.0, 1.0)",
         statistics.share_beyond_one, 0.1, 5.0, "Project-MONAI/GenerativeModels/issues/494",
     ),
     "stale-noise": _exhibit(
-        4, "x_0 clipped, the noise left as it was", "samplers.ddim.DDIM._step",
+        4, "x_0 clipped, the noise left as it was", "samplers.ddim.DDIM._mean",
         """\
-        x_s = float(self.schedule.sqrt_alpha_bar[s]) * x0_hat + keep * self.noise(x_t, x0_hat, t)
+        return float(self.schedule.sqrt_alpha_bar[s]) * x0_hat + keep * self.noise(x_t, x0_hat, t)
 """,
         """\
         unclipped = Sampler(self.denoiser, self.schedule).guess(x_t, t)
-        x_s = float(self.schedule.sqrt_alpha_bar[s]) * x0_hat + keep * self.noise(x_t, unclipped, t)
+        return float(self.schedule.sqrt_alpha_bar[s]) * x0_hat + keep * self.noise(x_t, unclipped, t)
 """,
         statistics.parts_of_a_step, 1e-9, 1e6, "lucidrains/denoising-diffusion-pytorch/pull/84",
     ),
     "last-noise": _exhibit(
         5, "noise added in the last step", "samplers.ancestral.Ancestral._step",
-        "mean if s == 0 else mean + sigma", "mean + sigma",
+        """\
+        if s == 0:
+            return mean
+""",
+        "",
         statistics.two_last_steps, 1e-12, 1e9, "Comfy-Org/ComfyUI/pull/8780",
     ),
     "early-end": _exhibit(
-        5, "DDIM's last step ends at alpha_bar_1", "samplers.ddim.DDIM._step",
+        5, "DDIM's last step ends at alpha_bar_1", "samplers.ddim.DDIM._mean",
         """\
         if s == 0:
             return x0_hat

@@ -12,15 +12,13 @@ variances of that jump (``Schedule.transition``). The last step, to s = 0, retur
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from diffutils.process import draw_noise
+from diffutils.process import Value, draw_noise
 from diffutils.samplers.base import Sampler
 from diffutils.samplers.denoiser import Denoiser, predict_step, variance_output_of
-from diffutils.schedule import Schedule, Transition
+from diffutils.schedule import Schedule
 from diffutils.validation import check_choice, require
 
 VARIANCES = ("beta", "beta_tilde")
@@ -84,18 +82,23 @@ class Ancestral(Sampler):
         return isinstance(variance, str) and variance == LEARNED
 
     def _step(self, x_t: Tensor, t: int, s: int, generator: torch.Generator | None) -> Tensor:
-        jump = self.schedule.transition(t, s)
         if self._is_learned(self.variance):
             self.calls += 1
             x0_hat, log_variance = predict_step(self.denoiser, self.schedule, x_t, t, s)
-            x0_hat, sigma = self._clipped(x0_hat), (log_variance / 2).exp()
+            mean, sigma = self._mean(x_t, self._clipped(x0_hat), t, s), (log_variance / 2).exp()
         else:
-            x0_hat, sigma = self.guess(x_t, t), math.sqrt(self._sigma2(jump, t, s))
-        mean = jump.posterior_x0 * x0_hat + jump.posterior_xt * x_t
-        return mean if s == 0 else mean + sigma * draw_noise(x_t, generator=generator)
+            mean, sigma = self._apply(self._mean, x_t, self._answer(x_t, t), t, s), self._sigma(t, s)
+        if s == 0:
+            return mean
+        noise = draw_noise(x_t, generator=generator)
+        return torch.add(mean, noise, alpha=sigma) if isinstance(sigma, float) else mean + sigma * noise
 
-    def _sigma2(self, jump: Transition, t: int, s: int) -> float:
+    def _mean(self, x_t: Value, x0_hat: Value, t: int, s: int) -> Value:
+        jump = self.schedule.transition(t, s)
+        return jump.posterior_x0 * x0_hat + jump.posterior_xt * x_t
+
+    def _sigma2(self, t: int, s: int) -> float:
         if isinstance(self.variance, str):
-            return getattr(jump, self.variance)
+            return getattr(self.schedule.transition(t, s), self.variance)
         require(s == t - 1, "s", s, f"t - 1 = {t - 1}: a table of variances holds none for longer jumps")
         return float(self.variance[t])

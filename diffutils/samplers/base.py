@@ -7,13 +7,14 @@ the sampler a respaced schedule.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from diffutils.process import convert_at
-from diffutils.samplers.denoiser import Denoiser, check_signal, predict_x0, start
+from diffutils.process import Value, convert_at
+from diffutils.samplers.denoiser import Denoiser, ask, check_signal, predict_x0, start, x0_weights
 from diffutils.schedule import Schedule
 from diffutils.speed import PRECISIONS, autocast
 from diffutils.validation import check_choice, check_float, check_int, require
@@ -42,6 +43,9 @@ class Sampler:
         self.denoiser, self.schedule = denoiser, schedule
         self.clip = None if clip is None else _check_clip(clip)
         self.calls = 0
+        # What the walk needs at every step and is computed once: the weights of ``_apply`` and standard deviations.
+        self._weights: dict[tuple, tuple[Tensor, float]] = {}
+        self._sigmas: dict[tuple[int, int], float] = {}
 
     @torch.no_grad()
     def step(self, x_t: Tensor, t: int, s: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -102,13 +106,47 @@ class Sampler:
 
     def guess(self, x_t: Tensor, t: int) -> Tensor:
         """Return the denoiser's guess of x_0 at time t, of x_t's shape, clipped where the sampler clips."""
+        return self._apply(self._x0, x_t, self._answer(x_t, t), t)
+
+    def noise(self, x_t: Value, x0_hat: Value, t: int) -> Value:
+        """Return the noise eps that leads from ``x0_hat`` to x_t, all of one shape."""
+        level = self.schedule.levels[t]
+        return convert_at(x0_hat, x_t, level.sqrt_alpha_bar, level.sqrt_one_minus_alpha_bar, "x0", "eps")
+
+    def _answer(self, x_t: Tensor, t: int) -> Tensor:
+        """Return the denoiser's answer at time t; where the sampler clips, its clipped guess of x_0."""
         self.calls += 1
+        if self.clip is None:
+            return ask(self.denoiser, self.schedule, x_t, t)
         return self._clipped(predict_x0(self.denoiser, self.schedule, x_t, t))
 
-    def noise(self, x_t: Tensor, x0_hat: Tensor, t: int) -> Tensor:
-        """Return the noise eps that leads from ``x0_hat`` to x_t, all of one shape."""
-        a, s = float(self.schedule.sqrt_alpha_bar[t]), float(self.schedule.sqrt_one_minus_alpha_bar[t])
-        return convert_at(x0_hat, x_t, a, s, "x0", "eps")
+    def _apply(self, rule: Callable, x_t: Tensor, answer: Tensor, t: int, *to: float) -> Tensor:
+        """Return rule(x_t, x0_hat, t, *to), a new tensor, for a rule that is linear in x_t and in the guess of x_0.
+
+        The guess is linear in x_t and in the denoiser's answer, so the rule is, too. Then two weights say all of it: what
+        it makes of (1, 0) and of (0, 1). They are computed once, in float64, and a step of the walk is one sum. A clipped
+        guess is not linear: there the rule is given the tensors.
+        """
+        if self.clip is not None:
+            return rule(x_t, answer, t, *to)
+        key = (rule.__name__, x_t.dtype, t, *to)
+        if key not in self._weights:
+            of_xt, of_answer = x0_weights(self.denoiser, self.schedule, t)
+            # torch multiplies by a tensor of no axes in half the time that it takes for a float.
+            weight_xt = torch.tensor(rule(1.0, of_xt, t, *to), dtype=x_t.dtype, device="cpu")
+            self._weights[key] = weight_xt, rule(0.0, of_answer, t, *to)
+        weight_xt, weight_answer = self._weights[key]
+        return (weight_xt * x_t).add_(answer, alpha=weight_answer)
+
+    def _sigma(self, t: int, s: int) -> float:
+        """Return the standard deviation of the noise that a step adds."""
+        if (t, s) not in self._sigmas:
+            self._sigmas[t, s] = math.sqrt(self._sigma2(t, s))
+        return self._sigmas[t, s]
+
+    @staticmethod
+    def _x0(x_t: Value, x0_hat: Value, t: int) -> Value:
+        return x0_hat
 
     def _clipped(self, x0_hat: Tensor) -> Tensor:
         return x0_hat if self.clip is None else x0_hat.clamp(*self.clip)

@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor
 
-from diffutils.process import draw_noise
+from diffutils.process import Value, draw_noise
 from diffutils.samplers.base import Sampler
 from diffutils.samplers.denoiser import Denoiser
 from diffutils.schedule import Schedule
@@ -44,12 +44,16 @@ class DDIM(Sampler):
         self.eta = check_float("eta", eta, 0.0, 1.0, inclusive=True)
 
     def _step(self, x_t: Tensor, t: int, s: int, generator: torch.Generator | None) -> Tensor:
-        x0_hat = self.guess(x_t, t)
+        mean, sigma = self._apply(self._mean, x_t, self._answer(x_t, t), t, s), self._sigma(t, s)
+        return mean if sigma == 0 else torch.add(mean, draw_noise(x_t, generator=generator), alpha=sigma)
+
+    def _mean(self, x_t: Value, x0_hat: Value, t: int, s: int) -> Value:
         if s == 0:
             return x0_hat
         jump, before = self.schedule.transition(t, s), float(self.schedule.sigma2[s])
-        sigma2 = self.eta**2 * jump.beta_tilde
         # sigma2_s - sigma^2 as a product: the difference of two nearly equal numbers may round to less than 0.
         keep = math.sqrt(before * (1 - self.eta**2 * (1 - jump.sqrt_alpha * jump.posterior_xt)))
-        x_s = float(self.schedule.sqrt_alpha_bar[s]) * x0_hat + keep * self.noise(x_t, x0_hat, t)
-        return x_s if sigma2 == 0 else x_s + math.sqrt(sigma2) * draw_noise(x_t, generator=generator)
+        return float(self.schedule.sqrt_alpha_bar[s]) * x0_hat + keep * self.noise(x_t, x0_hat, t)
+
+    def _sigma2(self, t: int, s: int) -> float:
+        return self.eta**2 * self.schedule.transition(t, s).beta_tilde

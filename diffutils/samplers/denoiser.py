@@ -51,14 +51,38 @@ def check_signal(denoiser: Denoiser, schedule: Schedule) -> None:
 def predict_x0(denoiser: Denoiser, schedule: Schedule, x_t: Tensor, t: int) -> Tensor:
     """Call the denoiser at step ``t`` of ``schedule``, in 1..T, and return its guess of x_0, shaped like ``x_t``.
 
-    The denoiser is given ``schedule.timesteps[t]``, so that a network trained on a long schedule serves a respaced one.
-    The scalars are read from CPU tables, so that a GPU is never waited for.
-
     Raises:
         ValueError: if the denoiser does not say what it predicts, or its answer has not the shape of ``x_t``.
     """
     t = check_int("t", t, 1, schedule.T)
-    return _to_x0(denoiser, schedule, denoiser(x_t, int(schedule.timesteps[t])), x_t, t)
+    return _to_x0(denoiser, schedule, ask(denoiser, schedule, x_t, t), x_t, t)
+
+
+def ask(denoiser: Denoiser, schedule: Schedule, x_t: Tensor, t: int) -> Tensor:
+    """Return what the denoiser says of ``x_t`` at step ``t`` of ``schedule``, in the shape and dtype of ``x_t``.
+
+    The denoiser is given ``schedule.timesteps[t]``, so that a network trained on a long schedule serves a respaced one.
+
+    Raises:
+        ValueError: if the answer has not the shape of ``x_t``.
+    """
+    value = denoiser(x_t, schedule.levels[t].timestep)
+    check_same_shape("denoiser(x_t, t)", value, "x_t", x_t)
+    # A network that computes in bfloat16 answers in it; the state keeps its own dtype.
+    return value if value.dtype == x_t.dtype else value.to(x_t.dtype)
+
+
+def x0_weights(denoiser: Denoiser, schedule: Schedule, t: int) -> tuple[float, float]:
+    """Return the weights of x_t and of the denoiser's answer in its guess of x_0, which is linear in both.
+
+    They are numbers from the schedule's own tables, so that a GPU is never waited for.
+
+    Raises:
+        ValueError: if the denoiser does not say what it predicts.
+    """
+    level, prediction = schedule.levels[t], prediction_of(denoiser)
+    a, s = level.sqrt_alpha_bar, level.sqrt_one_minus_alpha_bar
+    return convert_at(0.0, 1.0, a, s, prediction, "x0"), convert_at(1.0, 0.0, a, s, prediction, "x0")
 
 
 def variance_output_of(denoiser: Denoiser) -> str:
@@ -81,11 +105,12 @@ def predict_step(
     t = check_int("t", t, 1, schedule.T)
     jump = schedule.transition(t, t - 1 if s is None else s)
     kind = variance_output_of(denoiser)
-    value, output = denoiser.with_variance(x_t, int(schedule.timesteps[t]))
+    value, output = denoiser.with_variance(x_t, schedule.levels[t].timestep)
+    check_same_shape("denoiser(x_t, t)", value, "x_t", x_t)
     beta_tilde = jump.beta_tilde or float(posterior_variances(schedule, kind)[1])
     beta, beta_tilde = torch.tensor([jump.beta, beta_tilde], dtype=torch.float64)
     log_variance = learned_log_variance(output.to(x_t.dtype), kind, beta, beta_tilde, float)
-    return _to_x0(denoiser, schedule, value, x_t, t), log_variance
+    return _to_x0(denoiser, schedule, value.to(x_t.dtype), x_t, t), log_variance
 
 
 def posterior_variances(schedule: Schedule, kind: str) -> Tensor:
@@ -122,10 +147,8 @@ def learned_log_variance(output: Tensor, kind: str, beta: Tensor, beta_tilde: Te
 
 
 def _to_x0(denoiser: Denoiser, schedule: Schedule, value: Tensor, x_t: Tensor, t: int) -> Tensor:
-    check_same_shape("denoiser(x_t, t)", value, "x_t", x_t)
-    a, s = float(schedule.sqrt_alpha_bar[t]), float(schedule.sqrt_one_minus_alpha_bar[t])
-    # A network that computes in bfloat16 answers in it; the state keeps its own dtype.
-    return convert_at(value.to(x_t.dtype), x_t, a, s, prediction_of(denoiser), "x0")
+    a, s = schedule.levels[t].sqrt_alpha_bar, schedule.levels[t].sqrt_one_minus_alpha_bar
+    return convert_at(value, x_t, a, s, prediction_of(denoiser), "x0")
 
 
 def start(

@@ -17,6 +17,7 @@ import math
 import torch
 from torch import Tensor
 
+from diffutils.process import Value
 from diffutils.samplers.base import Sampler
 from diffutils.samplers.denoiser import Denoiser
 from diffutils.schedule import Schedule
@@ -42,19 +43,32 @@ class DPMSolver2M(Sampler):
 
     def __init__(self, denoiser: Denoiser, schedule: Schedule, *, clip: tuple[float, float] | None = None) -> None:
         super().__init__(denoiser, schedule, clip=clip)
-        self._lambda = 0.5 * schedule.snr.log()
+        self._lambda = (0.5 * schedule.snr.log()).tolist()
         self._before = _NO_STEP
 
     def _step(self, x_t: Tensor, t: int, s: int, generator: torch.Generator | None) -> Tensor:
-        x0_hat = self.guess(x_t, t)
+        answer = self._answer(x_t, t)
+        x0_hat = self._apply(self._x0, x_t, answer, t)
         if s == 0:
             self._before = _NO_STEP
             return x0_hat
-        h, guess = float(self._lambda[s] - self._lambda[t]), x0_hat
+        h, ahead = self._lambda[s] - self._lambda[t], 0.0
         state, time, x0_before, h_before = self._before
         if state is x_t and time == t:
-            guess = x0_hat + 0.5 * h / h_before * (x0_hat - x0_before)
-        sigma, scale = self.schedule.sqrt_one_minus_alpha_bar, self.schedule.sqrt_alpha_bar
-        x_s = float(sigma[s] / sigma[t]) * x_t - float(scale[s]) * math.expm1(-h) * guess
+            ahead = 0.5 * h / h_before
+        # D = (1 + ahead) x0_hat - ahead x0_hat', one part after the other
+        x_s = self._apply(self._hold, x_t, answer, t, s, 1 + ahead)
+        if ahead:
+            x_s.add_(x0_before, alpha=-ahead * self._weight(t, s))
         self._before = (x_s, s, x0_hat, h)
         return x_s
+
+    def _hold(self, x_t: Value, x0_hat: Value, t: int, s: int, share: float) -> Value:
+        """Return x_s where D is a share of x0_hat."""
+        start, end = self.schedule.levels[t], self.schedule.levels[s]
+        ratio = end.sqrt_one_minus_alpha_bar / start.sqrt_one_minus_alpha_bar
+        return ratio * x_t + share * self._weight(t, s) * x0_hat
+
+    def _weight(self, t: int, s: int) -> float:
+        """Return the weight of D in x_s."""
+        return -self.schedule.levels[s].sqrt_alpha_bar * math.expm1(self._lambda[t] - self._lambda[s])

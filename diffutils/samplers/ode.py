@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from diffutils.process import Value
 from diffutils.samplers.base import Sampler, require_finite_levels
 from diffutils.samplers.denoiser import Denoiser
 from diffutils.schedule import Schedule
@@ -51,19 +52,26 @@ class Euler(Sampler):
         self.variable = check_choice("variable", variable, VARIABLES)
 
     def _step(self, x_t: Tensor, t: int, s: int, generator: torch.Generator | None) -> Tensor:
-        return self._move(x_t, self._slope(x_t, t), t, s)
+        return self._apply(self._move, x_t, self._answer(x_t, t), t, s)
 
-    def _slope(self, x_t: Tensor, t: int) -> Tensor:
-        eps = self.noise(x_t, self.guess(x_t, t), t)
+    def _move(self, x_t: Value, x0_hat: Value, t: int, s: int, share: float = 1.0) -> Value:
+        """Return x_s after a share of the way along the slope at x_t."""
+        way = share * self._length(t, s) * self._slope(x_t, x0_hat, t)
+        if self.variable == "log_alpha_bar":
+            return x_t + way
+        return self.schedule.levels[s].sqrt_alpha_bar / self.schedule.levels[t].sqrt_alpha_bar * x_t + way
+
+    def _slope(self, x_t: Value, x0_hat: Value, t: int) -> Value:
+        eps = self.noise(x_t, x0_hat, t)
         if self.variable == "noise_level":
             return eps
-        return 0.5 * (x_t - eps / float(self.schedule.sqrt_one_minus_alpha_bar[t]))
+        return 0.5 * (x_t - eps / self.schedule.levels[t].sqrt_one_minus_alpha_bar)
 
-    def _move(self, x_t: Tensor, slope: Tensor, t: int, s: int) -> Tensor:
+    def _length(self, t: int, s: int) -> float:
+        start, end = self.schedule.levels[t], self.schedule.levels[s]
         if self.variable == "log_alpha_bar":
-            return x_t + float(self.schedule.log_alpha_bar[s] - self.schedule.log_alpha_bar[t]) * slope
-        scale, levels = self.schedule.sqrt_alpha_bar, self.schedule.noise_levels
-        return float(scale[s] / scale[t]) * x_t + float(scale[s] * (levels[s] - levels[t])) * slope
+            return end.log_alpha_bar - start.log_alpha_bar
+        return end.sqrt_alpha_bar * (end.noise_level - start.noise_level)
 
 
 class Heun(Euler):
@@ -75,8 +83,10 @@ class Heun(Euler):
     """
 
     def _step(self, x_t: Tensor, t: int, s: int, generator: torch.Generator | None) -> Tensor:
-        slope = self._slope(x_t, t)
-        x_s = self._move(x_t, slope, t, s)
+        answer = self._answer(x_t, t)
+        x_s = self._apply(self._move, x_t, answer, t, s)
         if s == 0:
             return x_s
-        return self._move(x_t, 0.5 * (slope + self._slope(x_s, s)), t, s)
+        slope = self._apply(self._slope, x_s, self._answer(x_s, s), s)
+        # Half of the way along the slope at the start, half along that at the end.
+        return self._apply(self._move, x_t, answer, t, s, 0.5).add_(slope, alpha=0.5 * self._length(t, s))

@@ -6,6 +6,7 @@ from __future__ import annotations
 FAULTS = {
     "process": [
         ("uniform noise for Gaussian", "draw_noise", "torch.randn(like", "torch.rand(like"),
+        ("uniform noise where no generator is given", "draw_noise", "torch.randn_like(", "torch.rand_like("),
         ("generator ignored", "draw_noise", "generator=generator, device", "generator=None, device"),
         ("beta where its root belongs", "forward_step", "schedule.sqrt_beta", "schedule.beta"),
         ("alpha where its root belongs", "forward_step", "schedule.sqrt_alpha", "schedule.alpha"),
