@@ -65,11 +65,8 @@ def forward_step(
     Source: Ho et al. 2020, eq. 2.
     """
     _check_inputs(x_prev=x_prev, noise=noise)
-    keep = schedule.gather(schedule.sqrt_alpha, t, x_prev, minimum=1)
-    spread = schedule.gather(schedule.sqrt_beta, t, x_prev, minimum=1)
-    if noise is None:
-        noise = draw_noise(x_prev, generator=generator)
-    return keep * x_prev + spread * noise
+    keep, spread = schedule.gather_all([schedule.sqrt_alpha, schedule.sqrt_beta], t, x_prev, minimum=1)
+    return _noisy(keep, x_prev, spread, noise, generator)
 
 
 def forward_chain(
@@ -119,14 +116,15 @@ def diffuse(
     Source: Ho et al. 2020, eq. 4.
     """
     _check_inputs(x0=x0, noise=noise)
-    signal = schedule.gather(schedule.sqrt_alpha_bar, t, x0)
-    spread = schedule.gather(schedule.sqrt_one_minus_alpha_bar, t, x0)
+    signal, spread = schedule.gather_all([schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar], t, x0)
+    return _noisy(signal, x0, spread, noise, generator)
+
+
+def _noisy(keep: Tensor, x: Tensor, spread: Tensor, noise: Tensor | None, generator: torch.Generator | None) -> Tensor:
+    # The sums are made in place, where memory is touched least; noise that is drawn here may be overwritten, too.
     if noise is None:
-        noise = draw_noise(x0, generator=generator)
-    # in place: the same sum with one pass less over memory
-    x_t = signal * x0
-    x_t += spread * noise
-    return x_t
+        return draw_noise(x, generator=generator).mul_(spread).addcmul_(keep, x)
+    return (keep * x).addcmul_(spread, noise)
 
 
 def posterior(schedule: Schedule, x0: Tensor, x_t: Tensor, t: int | Tensor) -> tuple[Tensor, Tensor]:
@@ -148,9 +146,9 @@ def posterior(schedule: Schedule, x0: Tensor, x_t: Tensor, t: int | Tensor) -> t
     Source: Ho et al. 2020, eqs. 6 and 7.
     """
     _check_inputs(x0=x0, x_t=x_t)
-    weight_x0 = schedule.gather(schedule.posterior_x0, t, x0, minimum=1)
-    weight_xt = schedule.gather(schedule.posterior_xt, t, x0, minimum=1)
-    return weight_x0 * x0 + weight_xt * x_t, schedule.gather(schedule.beta_tilde, t, x0, minimum=1)
+    tables = [schedule.posterior_x0, schedule.posterior_xt, schedule.beta_tilde]
+    weight_x0, weight_xt, variance = schedule.gather_all(tables, t, x0, minimum=1)
+    return weight_x0 * x0 + weight_xt * x_t, variance
 
 
 def convert(schedule: Schedule, value: Tensor, x_t: Tensor, t: int | Tensor, source: str, target: str) -> Tensor:
@@ -176,8 +174,7 @@ def convert(schedule: Schedule, value: Tensor, x_t: Tensor, t: int | Tensor, sou
     check_choice("source", source, PREDICTIONS)
     check_choice("target", target, PREDICTIONS)
     _check_inputs(value=value, x_t=x_t)
-    a = schedule.gather(schedule.sqrt_alpha_bar, t, x_t, minimum=1)
-    s = schedule.gather(schedule.sqrt_one_minus_alpha_bar, t, x_t, minimum=1)
+    a, s = schedule.gather_all([schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar], t, x_t, minimum=1)
     if source == target:
         return value
     if source in ("eps", "score") and target in ("x0", "v"):

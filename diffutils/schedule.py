@@ -252,16 +252,22 @@ class Schedule(NamedSchedules):
         return self._from_logs(beta, log_alpha_bar[1:], self.name, times)
 
     def gather(self, table: Tensor, t: int | Tensor, like: Tensor, *, minimum: int = 0) -> Tensor:
-        """Return ``table[t]`` in the dtype and on the device of ``like``, shaped to broadcast against it.
+        """Return ``table[t]`` as ``gather_all`` does."""
+        return self.gather_all([table], t, like, minimum=minimum)[0]
+
+    def gather_all(
+        self, tables: Sequence[Tensor], t: int | Tensor, like: Tensor, *, minimum: int = 0
+    ) -> list[Tensor]:
+        """Return ``table[t]`` of each table in the dtype and on the device of ``like``, shaped to broadcast against it.
 
         Args:
-            table: one of this schedule's tables, (T + 1,).
+            tables: of this schedule's tables, each (T + 1,).
             t: one time for all, or one per sample: an integer tensor (B,) with B = len(like).
             like: the data, (B, ...).
             minimum: the least t allowed, 0 or 1.
 
         Returns:
-            (1, 1, ..., 1) for one time, (B, 1, ..., 1) for one per sample. One time costs no synchronisation with a
+            A tensor for each table: (1, 1, ..., 1) for one time, (B, 1, ..., 1) for one per sample. One time costs no synchronisation with a
             GPU; neither do times held in a CPU tensor.
 
         Raises:
@@ -269,9 +275,10 @@ class Schedule(NamedSchedules):
         """
         t = self.check_time(t, len(like) if like.ndim else 1, minimum=minimum)
         if isinstance(t, int):
-            return torch.full((1,) * like.ndim, float(table[t]), dtype=like.dtype, device=like.device)
-        values = self._cast(table, t.device, like.dtype)[t]
-        return values.to(like.device).reshape(-1, *[1] * (like.ndim - 1))
+            shape = (1,) * like.ndim
+            return [torch.full(shape, float(table[t]), dtype=like.dtype, device=like.device) for table in tables]
+        values = (self._cast(table, t.device, like.dtype)[t] for table in tables)
+        return [value.to(like.device).reshape(-1, *[1] * (like.ndim - 1)) for value in values]
 
     def check_time(self, t: int | Tensor, batch: int, *, minimum: int = 0) -> int | Tensor:
         """Return t as an int, or as a LongTensor (batch,), if every entry is in minimum..T.

@@ -153,7 +153,7 @@ def test_a_function_of_the_package_itself(faulty):
 def test_everyone_who_imported_the_function_meets_the_bug():
     schedule, noise = Schedule.linear(50), torch.ones(1, 2)
     sound = diffuse(schedule, torch.zeros(1, 2), 7, noise=noise)
-    with Fault("no root", "diffutils.process.diffuse", "spread * noise", "spread.square() * noise").planted():
+    with Fault("no root", "diffutils.process.diffuse", "signal, x0, spread,", "signal, x0, spread.square(),").planted():
         assert torch.equal(diffuse(schedule, torch.zeros(1, 2), 7, noise=noise), sound.square())
         assert process.diffuse is diffuse
     assert torch.equal(diffuse(schedule, torch.zeros(1, 2), 7, noise=noise), sound)

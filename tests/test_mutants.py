@@ -14,8 +14,8 @@ from mutants import chapters, table, unit, workers
 
 from diffutils.faults import Fault
 
-SOUND = Fault("nothing changes", "diffutils.process.diffuse", "x_t += spread * noise", "x_t += noise * spread")
-WRONG = Fault("no root", "diffutils.process.diffuse", "spread * noise", "spread.square() * noise")
+SOUND = Fault("nothing changes", "diffutils.process.diffuse", "signal, x0, spread, noise, generator", "signal, x0, spread.clone(), noise, generator")
+WRONG = Fault("no root", "diffutils.process.diffuse", "signal, x0, spread,", "signal, x0, spread.square(),")
 TESTS = """
     import torch
     from diffutils.process import diffuse
@@ -74,7 +74,7 @@ def test_a_fault_that_changes_nothing_is_not_caught(small_suite):
 
 
 def test_a_fault_that_breaks_the_import_of_a_test_is_caught(small_suite):
-    broken = Fault("raises", "diffutils.process.diffuse", "x_t = signal", "raise ArithmeticError\n    x_t = signal")
+    broken = Fault("raises", "diffutils.process.diffuse", "signal, spread = schedule", "raise ArithmeticError\n    signal, spread = schedule")
     result, error = outcome(lambda fault: unit.catch(fault, {}), broken)
     assert not error and result[0].endswith("test_small.py" + unit.WHEN_IMPORTED)
 

@@ -74,8 +74,7 @@ FAULTS = {
         ("log(alpha_bar) walked the wrong way", "Euler._move", "return x_t + way", "return x_t - way"),
     ],
     "samplers.dpm_solver": [
-        ("the guess extrapolated the wrong way", "DPMSolver2M._step", "ahead = 0.5 * h", "ahead = -0.5 * h"),
-        ("one part of the guess extrapolated, the other not", "DPMSolver2M._step", "t, s, 1 + ahead)", "t, s, 1.0)"),
+        ("the guess extrapolated the wrong way", "DPMSolver2M._step", "(x0_hat - x0_before", "(x0_before - x0_hat"),
         ("never looks back", "DPMSolver2M._step", "if state is x_t and time == t:", "if False:"),
         ("ratio of the steps turned round", "DPMSolver2M._step", "0.5 * h / h_before", "0.5 * h_before / h"),
         ("extrapolated to the end of the step", "DPMSolver2M._step", "0.5 * h / h_before", "h / h_before"),
