@@ -188,7 +188,7 @@ class TrainingRun:
             loss = self._loss()
         self.optimizer.zero_grad(set_to_none=True)
         self._backward(loss)
-        self.norms[self.step] = nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
+        self.norms[self.step] = self._clip_gradient()
         self.optimizer.step()
         self._scheduler.step()
         if self._averages is not None:
@@ -196,10 +196,18 @@ class TrainingRun:
         self.losses[self.step] = loss.detach()
         self.step += 1
 
+    def _clip_gradient(self) -> Tensor:
+        """Scale the gradient to the norm allowed where it is longer; return its norm before."""
+        norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        # torch scales by min(1, clip_norm / (norm + 1e-6)). Where the norm can be read without waiting, a 1 is left out.
+        if self.device.type != "cpu" or not norm < self._clip_norm - 1e-6:
+            nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, norm)
+        return norm
+
     def draw_batch(self) -> Tensor:
         """Return the next batch, (batch_size, ...), drawn uniformly with replacement."""
         index = torch.randint(len(self.data), (self.batch_size,), generator=self.generator, device=self.device)
-        return self.data[index]
+        return self.data.index_select(0, index)
 
     def _loss(self) -> Tensor:
         return self.model.loss(self.draw_batch(), generator=self.generator)

@@ -75,7 +75,7 @@ def check_data(argument: str, value: Any, *, dim: int | None = None, min_ndim: i
     if dim is not None:
         require(shape[-1] == dim, f"{argument}.shape", shape, f"a shape whose last axis has length {dim}")
     # A sum is finite only where every term is, and takes one pass; it may overflow, so then the terms are looked at.
-    if not math.isfinite(value.sum()):
+    if not math.isfinite(value.detach().sum()):
         bad = int((~torch.isfinite(value)).sum())
         require(bad == 0, argument, f"{bad} NaN or infinite values", "finite everywhere")
     return value

@@ -91,7 +91,7 @@ class Ancestral(Sampler):
         if s == 0:
             return mean
         noise = draw_noise(x_t, generator=generator)
-        return torch.add(mean, noise, alpha=sigma) if isinstance(sigma, float) else mean + sigma * noise
+        return mean.add_(noise, alpha=sigma) if isinstance(sigma, float) else mean + sigma * noise
 
     def _mean(self, x_t: Value, x0_hat: Value, t: int, s: int) -> Value:
         jump = self.schedule.transition(t, s)

@@ -130,13 +130,12 @@ class Sampler:
         if self.clip is not None:
             return rule(x_t, answer, t, *to)
         key = (rule.__name__, x_t.dtype, t, *to)
-        if key not in self._weights:
+        if (weights := self._weights.get(key)) is None:
             of_xt, of_answer = x0_weights(self.denoiser, self.schedule, t)
             # torch multiplies by a tensor of no axes in half the time that it takes for a float.
             weight_xt = torch.tensor(rule(1.0, of_xt, t, *to), dtype=x_t.dtype, device="cpu")
-            self._weights[key] = weight_xt, rule(0.0, of_answer, t, *to)
-        weight_xt, weight_answer = self._weights[key]
-        return (weight_xt * x_t).add_(answer, alpha=weight_answer)
+            weights = self._weights[key] = weight_xt, rule(0.0, of_answer, t, *to)
+        return (weights[0] * x_t).add_(answer, alpha=weights[1])
 
     def _sigma(self, t: int, s: int) -> float:
         """Return the standard deviation of the noise that a step adds."""

@@ -45,7 +45,7 @@ class DDIM(Sampler):
 
     def _step(self, x_t: Tensor, t: int, s: int, generator: torch.Generator | None) -> Tensor:
         mean, sigma = self._apply(self._mean, x_t, self._answer(x_t, t), t, s), self._sigma(t, s)
-        return mean if sigma == 0 else torch.add(mean, draw_noise(x_t, generator=generator), alpha=sigma)
+        return mean if sigma == 0 else mean.add_(draw_noise(x_t, generator=generator), alpha=sigma)
 
     def _mean(self, x_t: Value, x0_hat: Value, t: int, s: int) -> Value:
         if s == 0:
