@@ -410,6 +410,9 @@ def test_the_weights_of_a_step_are_the_rule_itself(make, prediction):
         for clip in (None, (-1e9, 1e9))
     ]
     torch.testing.assert_close(*paths, rtol=1e-10, atol=1e-10)
+    walked, fresh = (make(Answer(answer, prediction), schedule) for _ in range(2))
+    walked.sample(x_T=x_T, generator=seeded(1))
+    assert torch.equal(walked.guess(x_T, 4), fresh.guess(x_T, 4))
     assert torch.equal(answer, normal(5, 2, seed=1)) and torch.equal(x_T, normal(5, 2))
 
 
