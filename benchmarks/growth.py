@@ -17,17 +17,16 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from common import cpu_seconds, described, setting, table, write
 
 import torch
-from torch import Tensor
 
 from diffutils.models.ddpm import DDPM
 from diffutils.networks import MLP
-from diffutils.samplers import Ancestral, Sampler
+from diffutils.samplers import Ancestral
 from diffutils.schedule import Schedule
 from diffutils.training_run import TrainingRun
 
@@ -64,18 +63,12 @@ def sampling(n: int = 256, dim: int = 2, T: int = 100) -> Callable[[], Any]:
     return lambda: model.sample(n, generator=torch.Generator().manual_seed(0))
 
 
-def in_chunks(sampler: Sampler, count: int, size: int) -> Iterator[Tensor]:
-    """Yield ``count`` points in chunks of at most ``size``, all from one generator."""
-    generator = torch.Generator().manual_seed(0)
-    for start in range(0, count, size):
-        yield sampler.sample((min(size, count - start), 2), generator=generator)
-
-
 def streaming(count: int, size: int) -> Callable[[], Any]:
     """Return a function that draws points chunk by chunk and keeps their sum only."""
     model = model_of(2, 100).eval()
     sampler = Ancestral(model, model.schedule.respaced(FEW_STEPS))
-    return lambda: sum(chunk.sum(0) for chunk in in_chunks(sampler, count, size))
+    generator = torch.Generator().manual_seed(0)
+    return lambda: sum(chunk.sum(0) for chunk in sampler.stream((count, 2), at_most=size, generator=generator))
 
 
 def peak() -> float:
@@ -139,7 +132,7 @@ def report(cases: list[dict], chunks: list[dict], where: dict) -> str:
             "chain. Memory is what a fresh process needs beyond a tiny run, the data and the weights. A power is "
             f"fitted to the three largest sizes: 1 is growth in proportion, 0 none. {described(where)}",
             table(["what grows", "sizes", "power of time", "power of memory"], powers),
-            f"{most['count']:,} points over {FEW_STEPS} steps, drawn chunk by chunk with one generator; only their sum "
+            f"{most['count']:,} points over {FEW_STEPS} steps, drawn chunk by chunk with `Sampler.stream`; only their sum "
             "is kept:",
             table(["points in a chunk", "CPU, s", "memory, MiB"], body),
             f"All at once they need {most['MiB'] / least['MiB']:.0f} times the memory and "

@@ -261,6 +261,21 @@ def test_a_network_decides_dtype_and_records_no_gradient():
     assert samples.dtype == torch.float64 and not samples.requires_grad
 
 
+def test_a_stream_gives_all_samples_chunk_by_chunk_from_one_generator():
+    sampler, generator = Ancestral(GAUSSIAN.denoiser(Schedule.linear(25), "v"), Schedule.linear(25)), seeded()
+    chunks = list(sampler.stream((7, 2), at_most=3, generator=seeded()))
+    assert [len(chunk) for chunk in chunks] == [3, 3, 1]
+    for chunk in chunks:
+        assert torch.equal(chunk, sampler.sample((len(chunk), 2), generator=generator))
+    assert [len(chunk) for chunk in sampler.stream((2, 2), at_most=3)] == [2]
+
+
+@pytest.mark.parametrize(("shape", "at_most", "named"), [((0, 2), 3, "shape"), ((2, 2.5), 3, "shape"), ((2, 2), 0, "at_most")])
+def test_a_stream_refuses_bad_sizes_at_once(shape, at_most, named):
+    with pytest.raises(ValueError, match=f"{named} must be an integer of at least 1"):
+        Ancestral(Answer(0.0), Schedule.linear(25)).stream(shape, at_most=at_most)
+
+
 def test_samples_are_made_where_they_are_asked_for():
     # "meta" is a device that every machine has: tensors there have a shape and no numbers.
     schedule = Schedule.linear(25)

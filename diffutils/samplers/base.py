@@ -8,7 +8,7 @@ the sampler a respaced schedule.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -103,6 +103,30 @@ class Sampler:
                 if trajectory:
                     states[t - 1] = x
         return states if trajectory else x
+
+    def stream(
+        self,
+        shape: Sequence[int],
+        *,
+        at_most: int,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        precision: str = "float32",
+    ) -> Iterator[Tensor]:
+        """Yield the samples of ``sample(shape)`` in chunks of ``at_most``, in memory that does not grow with their number.
+
+        Args:
+            shape: (B, ...) of all samples together.
+            at_most: samples in a chunk; the last has what is left. Other chunks are other draws from the same law.
+            generator, device, precision: as for ``sample``; one generator serves all chunks.
+
+        Raises:
+            ValueError: if a size is not a positive integer, at once; what ``sample`` raises, with the first chunk.
+        """
+        count, *rest = (check_int("shape", size, 1) for size in shape)
+        check_int("at_most", at_most, 1)
+        options = {"generator": generator, "device": device, "precision": precision}
+        return (self.sample((min(at_most, count - first), *rest), **options) for first in range(0, count, at_most))
 
     def guess(self, x_t: Tensor, t: int) -> Tensor:
         """Return the denoiser's guess of x_0 at time t, of x_t's shape, clipped where the sampler clips."""

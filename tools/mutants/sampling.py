@@ -9,6 +9,8 @@ FAULTS = {
         ("the walk ends at x_1", "Sampler.sample", "range(T, 0, -1)", "range(T, 1, -1)"),
         ("trajectory off by one", "Sampler.sample", "states[t - 1] = x", "states[t] = x"),
         ("generator ignored", "Sampler.sample", "self._step(x, t, t - 1, generator)", "self._step(x, t, t - 1, None)"),
+        ("a stream's last chunk too long", "Sampler.stream", "min(at_most, count - first)", "at_most"),
+        ("each chunk of a stream from torch's own generator", "Sampler.stream", '"generator": generator,', ""),
         ("calls not counted", "Sampler._answer", "self.calls += 1", "self.calls = 1"),
         ("calls of earlier walks counted, too", "Sampler.sample", "self.calls = 0", "pass"),
         ("not clipped", "Sampler._clipped", "x0_hat.clamp(*self.clip)", "x0_hat"),
