@@ -73,6 +73,15 @@ def test_chain_starts_with_the_data_and_is_reproducible():
     assert torch.equal(forward_chain(schedule, x0, steps=0), x0[None])
 
 
+def test_noise_without_a_generator_is_torchs_own_in_the_order_of_the_axes():
+    like = torch.empty(3, 4, 5).transpose(0, 2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        noise = draw_noise(like)
+        torch.manual_seed(0)
+        assert torch.equal(noise, torch.randn(5, 4, 3)) and noise.is_contiguous()
+
+
 def test_given_noise_is_used_as_it_is():
     schedule = Schedule.linear()
     x, eps = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
