@@ -132,7 +132,7 @@ class Schedule(NamedSchedules):
 
     @cached_property
     def levels(self) -> list[Level]:
-        """The numbers of each time 0..T, as an int and floats: a walk reads them at every step, and tensors are slower."""
+        """The numbers of each time 0..T, as an int and floats: a walk reads them at every step."""
         tables = (self.sqrt_alpha_bar, self.sqrt_one_minus_alpha_bar, self.log_alpha_bar, self.noise_levels)
         return [Level(*row) for row in zip(*(table.tolist() for table in (self.timesteps, *tables)))]
 

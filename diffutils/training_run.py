@@ -199,7 +199,7 @@ class TrainingRun:
     def _clip_gradient(self) -> Tensor:
         """Scale the gradient to the norm allowed where it is longer; return its norm before."""
         norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-        # torch scales by min(1, clip_norm / (norm + 1e-6)). Where the norm can be read without waiting, a 1 is left out.
+        # torch scales by min(1, clip_norm / (norm + 1e-6)). Where the norm is read without waiting, a 1 is left out.
         if self.device.type != "cpu" or not norm < self._clip_norm - 1e-6:
             nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, norm)
         return norm

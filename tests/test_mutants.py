@@ -14,7 +14,7 @@ from mutants import chapters, table, unit, workers
 
 from diffutils.faults import Fault
 
-SOUND = Fault("nothing changes", "diffutils.process.diffuse", "signal, x0, spread, noise, generator", "signal, x0, spread.clone(), noise, generator")
+SOUND = Fault("nothing changes", "diffutils.process.diffuse", "signal, x0, spread,", "signal, x0, spread.clone(),")
 WRONG = Fault("no root", "diffutils.process.diffuse", "signal, x0, spread,", "signal, x0, spread.square(),")
 TESTS = """
     import torch

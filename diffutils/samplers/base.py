@@ -147,9 +147,9 @@ class Sampler:
     def _apply(self, rule: Callable, x_t: Tensor, answer: Tensor, t: int, *to: float) -> Tensor:
         """Return rule(x_t, x0_hat, t, *to), a new tensor, for a rule that is linear in x_t and in the guess of x_0.
 
-        The guess is linear in x_t and in the denoiser's answer, so the rule is, too. Then two weights say all of it: what
-        it makes of (1, 0) and of (0, 1). They are computed once, in float64, and a step of the walk is one sum. A clipped
-        guess is not linear: there the rule is given the tensors.
+        The guess is linear in x_t and in the denoiser's answer, so the rule is, too. Then two weights say all of it:
+        what it makes of (1, 0) and of (0, 1). They are computed once, in float64, and a step of the walk is one sum. A
+        clipped guess is not linear: there the rule is given the tensors.
         """
         if self.clip is not None:
             return rule(x_t, answer, t, *to)
