@@ -267,8 +267,8 @@ class Schedule(NamedSchedules):
             minimum: the least t allowed, 0 or 1.
 
         Returns:
-            A tensor for each table: (1, 1, ..., 1) for one time, (B, 1, ..., 1) for one per sample. One time costs no synchronisation with a
-            GPU; neither do times held in a CPU tensor.
+            A tensor for each table: (1, 1, ..., 1) for one time, (B, 1, ..., 1) for one per sample. One time costs no
+            synchronisation with a GPU; neither do times held in a CPU tensor.
 
         Raises:
             ValueError: if t is not an integer, is outside minimum..T, or has not one entry per sample.

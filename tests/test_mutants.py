@@ -74,7 +74,8 @@ def test_a_fault_that_changes_nothing_is_not_caught(small_suite):
 
 
 def test_a_fault_that_breaks_the_import_of_a_test_is_caught(small_suite):
-    broken = Fault("raises", "diffutils.process.diffuse", "signal, spread = schedule", "raise ArithmeticError\n    signal, spread = schedule")
+    before = "signal, spread = schedule"
+    broken = Fault("raises", "diffutils.process.diffuse", before, f"raise ArithmeticError\n    {before}")
     result, error = outcome(lambda fault: unit.catch(fault, {}), broken)
     assert not error and result[0].endswith("test_small.py" + unit.WHEN_IMPORTED)
 
