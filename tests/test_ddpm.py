@@ -136,6 +136,26 @@ def test_a_network_that_breaks_is_reported_by_the_training_loop(prediction: str)
         train(model, torch.randn(50, 2), steps=20, device="cpu", progress=False)
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 28, 28), (1, 16, 32)], ids=str)
+def test_the_recipe_for_images_fits_their_shape_and_takes_its_seed(shape: tuple[int, int, int]) -> None:
+    """From 16 pixels on the network works on patches; the same seed gives the same weights, whatever ran before."""
+    model, again, other = (DDPM.for_images(shape, seed=seed) for seed in (1, 1, 2))
+    assert model.shape == shape and model.prediction == "v"
+    assert model.network.patch == (2 if shape[1] >= 16 else 1)
+    loss = model.loss(torch.zeros(4, *shape), generator=make_generator(0))
+    loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+    same, different = (list(m.parameters()) for m in (again, other))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same))
+    assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), different))
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (1, 7, 8), (1, 18, 18), (0, 8, 8), (1, 8, 9)], ids=str)
+def test_the_recipe_for_images_refuses_shapes_it_cannot_halve(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="shape"):
+        DDPM.for_images(shape)
+
+
 def test_the_recipe_for_points_reaches_the_bar_on_the_grid() -> None:
     """Twelve seconds of training: all 25 modes, and a distance to real data of at most twice its floor."""
     grid = grid_mixture()

@@ -24,6 +24,7 @@ from diffutils.networks import MLP
 from diffutils.objectives import Bound, l_hybrid, l_simple, variational_bound
 from diffutils.samplers import LEARNED, VARIANCE_OUTPUTS, Ancestral
 from diffutils.schedule import Schedule
+from diffutils.unet import UNet
 from diffutils.validation import check_choice, check_int, require
 
 # A network's raw output can stand for these; a score has no bounded scale at small t, so no network is asked for it.
@@ -85,6 +86,27 @@ class DDPM(nn.Module):
             seed: fixes the initial weights.
         """
         return cls(MLP(dim, seed=seed), Schedule.cosine(100), "v")
+
+    @classmethod
+    def for_images(cls, shape: Sequence[int] = (1, 28, 28), *, seed: int = 0) -> DDPM:
+        """Return the book's model of small images: a narrow U-Net, 1000 steps of the cosine schedule, v-prediction.
+
+        Small and fast wins where a CPU trains for minutes: 24 channels, no attention, and 2x2 patches of pixels from 16
+        pixels on, so that most of the work is done on a quarter of the positions.
+
+        Args:
+            shape: (channels, height, width) of an image in [-1, 1]; both sides even, or multiples of 4 from 16 on.
+            seed: fixes the initial weights.
+
+        Raises:
+            ValueError: if the shape has not three sizes, or a side is of another kind.
+        """
+        require(len(shape) == 3, "shape", tuple(shape), "(channels, height, width)")
+        channels, *sides = (check_int("shape", size, 1) for size in shape)
+        patch = 2 if min(sides) >= 16 else 1
+        fits = all(side % (2 * patch) == 0 for side in sides)
+        require(fits, "shape", tuple(shape), f"(channels, height, width) with sides that are multiples of {2 * patch}")
+        return cls(UNet(channels, 24, patch=patch, seed=seed), Schedule.cosine(1000), "v", shape=shape)
 
     def forward(self, x_t: Tensor, t: Tensor | int) -> Tensor:
         """Return the network's prediction for x_t (B, *shape) at network time t, an int or (B,)."""

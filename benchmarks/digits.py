@@ -1,0 +1,257 @@
+"""Digits at equal CPU time: diffutils beside other libraries, each with its own U-Net in its own recommended way.
+
+Every contender trains for the same CPU seconds of this process, on one thread, on the same images, a second at a time
+in turn, and then draws samples with at most 40 calls of its network. What they are judged by, ``features.Judge``, is
+held out: the Frechet distance in the features of a small classifier, in floors (1 is what other real images have); how
+sure the classifier is; and how near samples come to training images (well below 1: copies).
+
+    python benchmarks/digits.py                          # hours: 7 contenders, 2 sets, 3 seeds
+    python benchmarks/digits.py --sets digits8 --seconds-8 10 --seeds 1 --name try
+
+Results are written after each seed. Several processes may work at one report: each replaces the rows of its own sets
+and contenders and leaves the others'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import fcntl
+import json
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from common import RESULTS, cpu_seconds, described, setting, spread, table, write
+
+import torch
+from features import Judge
+from peers_images import CALLS, IMAGE_PEERS, ImageContender
+from points import train_in_turns
+from torch import Tensor, nn
+
+from diffutils.datasets import digits_8x8, mnist_28x28
+from diffutils.device import make_generator
+from diffutils.models.ddpm import DDPM
+from diffutils.samplers import DPMSolver2M
+from diffutils.training_run import TrainingRun
+
+PROBE = 20
+
+
+@dataclass(frozen=True)
+class Digits:
+    """A data set and how it is used: how many images are held out, how many samples are drawn, what it is called."""
+
+    load: Callable[[], tuple[Tensor, Tensor]]
+    held_out: int
+    samples: int
+    title: str
+
+    def parts(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return images and labels to train on, and those held out."""
+        images, labels = self.load()
+        order = torch.randperm(len(images), generator=make_generator(0))
+        train, held_out = order[self.held_out :], order[: self.held_out]
+        return (images[train], labels[train]), (images[held_out], labels[held_out])
+
+
+SETS = {
+    "digits28": Digits(mnist_28x28, held_out=1000, samples=500, title="28x28 digits"),
+    "digits8": Digits(digits_8x8, held_out=400, samples=400, title="8x8 digits"),
+}
+
+
+class Diffutils(ImageContender):
+    """The book's model of images, trained by its loop for as many steps as the budget holds."""
+
+    name = "diffutils"
+    note = "DDPM.for_images(), batches of 32, lr 3e-3, average of weights; DPM-Solver++(2M), 40 steps, x_0 clipped"
+
+    def __init__(self, data: Tensor, seed: int, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(data, seed)
+
+    def build(self) -> Iterator[None]:
+        model = DDPM.for_images(tuple(self.data.shape[1:]), seed=self.seed)
+        # The learning rate's schedule has to know how many steps there will be: a short run tells what one costs.
+        probe = self._run(copy.deepcopy(model), 2 * PROBE)
+        probe.advance(after_block=TrainingRun.stop)
+        cost = cpu_seconds(probe.advance) / PROBE
+        self.run = self._run(model, max(1, int(0.97 * self.seconds / cost)))
+        self.network = self.run.averaged.network
+        return self._steps()
+
+    def _run(self, model: nn.Module, steps: int) -> TrainingRun:
+        return TrainingRun(
+            model, self.data, steps=steps, batch_size=32, lr=3e-3, ema_decay=0.995, seed=self.seed, device="cpu",
+            block=PROBE,
+        )  # fmt: skip
+
+    def _steps(self) -> Iterator[None]:
+        while self.run.step < self.run.steps:
+            # a block at a time, as the loop looks at its losses
+            self.run.advance(after_block=TrainingRun.stop)
+            yield
+
+    def sample(self, count: int) -> Tensor:
+        sampler = DPMSolver2M(self.run.averaged.eval(), self.run.model.schedule.respaced(CALLS), clip=(-1.0, 1.0))
+        return sampler.sample((count, *self.data.shape[1:]), generator=make_generator(self.seed))
+
+
+CONTENDERS = (Diffutils, *IMAGE_PEERS)
+
+
+def contender(kind: type[ImageContender], data: Tensor, seed: int, seconds: float) -> ImageContender:
+    return kind(data, seed, seconds) if issubclass(kind, Diffutils) else kind(data, seed)
+
+
+def drawn(model: ImageContender, count: int) -> tuple[Tensor, int, float]:
+    """Return samples cut to [-1, 1], the calls of the network that they took, and the CPU seconds."""
+    calls, result = [], []
+    handle = model.network.register_forward_pre_hook(lambda *_: calls.append(1))
+    torch.manual_seed(model.seed)
+    seconds = cpu_seconds(lambda: result.append(model.sample(count).detach()))
+    handle.remove()
+    return result[0].clamp(-1.0, 1.0), len(calls), seconds
+
+
+def compare(name: str, kinds: list[type[ImageContender]], seconds: float, seeds: range) -> Iterator[list[dict]]:
+    """Yield the rows of one seed after the other: one for each contender, and before the first that of real images."""
+    digits = SETS[name]
+    train, held_out = digits.parts()
+    judge = Judge(train, held_out)
+    base = {"set": name, "seconds": seconds}
+    real = {**base, "seed": 0, "contender": "real images", "floor": judge.floor, "accuracy": judge.accuracy}
+    yield [{**real, **judge.real_figures()}]
+    for seed in seeds:
+        models = [contender(kind, train[0], seed, seconds) for kind in kinds]
+        used = train_in_turns(models, seconds)
+        rows = []
+        for model in models:
+            x, calls, sampling = drawn(model, digits.samples)
+            spent, steps = used[model.name]
+            steps = model.run.step if isinstance(model, Diffutils) else steps
+            weights = sum(p.numel() for p in model.network.parameters())
+            row = {"contender": model.name, "training": spent, "steps": steps, "weights": weights, "calls": calls}
+            rows.append({**base, "seed": seed, **row, "sampling": sampling, **judge.quality(x)})
+        yield rows
+
+
+COLUMNS = {
+    "frechet": ("Frechet, floors", 2), "nearest": ("nearest neighbour", 2), "confidence": ("confidence", 3),
+    "weights": ("weights, M", 2), "steps": ("steps", 0), "calls": ("calls", 0), "sampling": ("sampling, CPU-s", 1),
+}  # fmt: skip
+
+
+def report(rows: list[dict], where: dict) -> str:
+    """Return the page."""
+    parts = [
+        "# Digits at equal CPU time",
+        f"Training for the same CPU seconds, then samples with at most {CALLS} calls of the network. Numbers are means "
+        f"over the seeds that the last column counts; after ± stands half of the way from the lowest to the highest. "
+        f"{described(where)}",
+    ]
+    for name, digits in SETS.items():
+        mine = [row for row in rows if row["set"] == name]
+        if mine:
+            parts += [f"## {digits.title}", _how(mine, digits), _table(mine), nearest(mine)]
+    measured = {row["contender"] for row in rows}
+    notes = [f"- **{kind.name}**: {kind.note}." for kind in CONTENDERS if kind.name in measured]
+    parts.append("How each was used, on batches of 32 and with its own sampler:\n\n" + "\n".join(notes))
+    parts.append(
+        "A step is one batch; weights are those of the network. The nearest-neighbour ratio is the median distance of "
+        "a sample to the nearest training image over that of a held-out image: copies would have a ratio near 0."
+    )
+    return "\n\n".join(parts)
+
+
+def _how(rows: list[dict], digits: Digits) -> str:
+    real = next(row for row in rows if row["contender"] == "real images")
+    train = len(digits.load()[0]) - digits.held_out
+    return (
+        f"{real['seconds']:g} CPU seconds of training on {train:,} images; {digits.held_out:,} are held out, where the "
+        f"classifier is right in {100 * real['accuracy']:.1f}%. {digits.samples} samples; Frechet distances are taken "
+        f"between sets of {digits.held_out // 2}, of which the floor is {real['floor']:.2f}."
+    )
+
+
+def _table(rows: list[dict]) -> str:
+    body = []
+    for name in ["real images", *(kind.name for kind in CONTENDERS)]:
+        mine = [row for row in rows if row["contender"] == name]
+        if mine:
+            seeds = str(len(mine)) if "steps" in mine[0] else ""
+            body.append([name, *(_cell(mine, label) for label in COLUMNS), seeds])
+    return table(["", *(title for title, _ in COLUMNS.values()), "seeds"], body)
+
+
+def _cell(rows: list[dict], label: str) -> str:
+    values = [row[label] / (1e6 if label == "weights" else 1) for row in rows if label in row]
+    if len(values) < len(rows):
+        return "" if rows[0]["contender"] == "real images" else "not finite"
+    return spread(values[:1] if label in ("weights", "calls") else values, COLUMNS[label][1])
+
+
+def nearest(rows: list[dict]) -> str:
+    """Return the sentence that reads a table: who comes nearest to real images."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if "steps" in row and "frechet" in row:
+            found.setdefault(row["contender"], []).append(row["frechet"])
+    ours = found.pop(Diffutils.name, None)
+    theirs = min(((statistics.mean(values), name) for name, values in found.items()), default=None)
+    sentences = [] if ours is None else [f"diffutils comes to {statistics.mean(ours):.2f} floors."]
+    if theirs is not None:
+        sentences.append(f"Of the others, {theirs[1]} comes nearest: {theirs[0]:.2f}.")
+    return " ".join(sentences)
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Let one process at a time work on a report."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with open(RESULTS / f"{name}.json", "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def update(name: str, where: dict, change: Callable[[list[dict]], list[dict]]) -> None:
+    """Replace the rows of a report by what ``change`` makes of those measured on such a machine, and write it anew."""
+    with locked(name):
+        text = (RESULTS / f"{name}.json").read_text()
+        before = json.loads(text) if text else {}
+        rows = change(before["rows"] if before.get("setting") == where else [])
+        write(name, report(rows, where), {"setting": where, "rows": rows})
+
+
+def main() -> None:
+    """Run the benchmark and write its results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds-28", type=float, default=240.0, help="CPU seconds of training on 28x28 digits")
+    parser.add_argument("--seconds-8", type=float, default=120.0, help="CPU seconds of training on 8x8 digits")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    names = {kind.name: kind for kind in CONTENDERS}
+    parser.add_argument("--contenders", nargs="+", choices=list(names), default=list(names))
+    parser.add_argument("--name", default="digits", help="of the result files")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    where = setting(*dict.fromkeys(package for kind in IMAGE_PEERS for package in kind.packages))
+    for name in options.sets:
+        seconds = options.seconds_28 if name == "digits28" else options.seconds_8
+
+        def others(rows: list[dict]) -> list[dict]:
+            mine = [*options.contenders, "real images"]
+            kept = [row for row in rows if row["set"] != name or row["seconds"] == seconds]
+            return [row for row in kept if row["set"] != name or row["contender"] not in mine]
+
+        made: list[dict] = []
+        for new in compare(name, [names[each] for each in options.contenders], seconds, range(options.seeds)):
+            made += new
+            update(options.name, where, lambda rows: [*others(rows), *made])
+
+
+if __name__ == "__main__":
+    main()
