@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from diffutils.datasets import digits_8x8, mnist_28x28
 from diffutils.device import make_generator
 from diffutils.models.ddpm import DDPM
-from diffutils.samplers import DPMSolver2M
+from diffutils.samplers import Ancestral, DPMSolver2M, Sampler
 from diffutils.training_run import TrainingRun
 
 PROBE = 20
@@ -67,7 +67,7 @@ class Diffutils(ImageContender):
     """The book's model of images, trained by its loop for as many steps as the budget holds."""
 
     name = "diffutils"
-    note = "DDPM.for_images(), batches of 32, lr 3e-3, average of weights; DPM-Solver++(2M), 40 steps, x_0 clipped"
+    note = "DDPM.for_images(), batches of 16, lr 3e-3, average of weights; DPM-Solver++(2M), 40 steps, x_0 clipped"
 
     def __init__(self, data: Tensor, seed: int, seconds: float) -> None:
         self.seconds = seconds
@@ -85,7 +85,7 @@ class Diffutils(ImageContender):
 
     def _run(self, model: nn.Module, steps: int) -> TrainingRun:
         return TrainingRun(
-            model, self.data, steps=steps, batch_size=32, lr=3e-3, ema_decay=0.995, seed=self.seed, device="cpu",
+            model, self.data, steps=steps, batch_size=16, lr=3e-3, ema_decay=0.998, seed=self.seed, device="cpu",
             block=PROBE,
         )  # fmt: skip
 
@@ -95,12 +95,29 @@ class Diffutils(ImageContender):
             self.run.advance(after_block=TrainingRun.stop)
             yield
 
+    sampler: type[Sampler] = DPMSolver2M
+
     def sample(self, count: int) -> Tensor:
-        sampler = DPMSolver2M(self.run.averaged.eval(), self.run.model.schedule.respaced(CALLS), clip=(-1.0, 1.0))
+        sampler = self.sampler(self.run.averaged.eval(), self.run.model.schedule.respaced(CALLS), clip=(-1.0, 1.0))
         return sampler.sample((count, *self.data.shape[1:]), generator=make_generator(self.seed))
 
+    def sampled_as(self, kind: type[Diffutils]) -> Diffutils:
+        """Return the same trained model with the sampler of another contender."""
+        other = copy.copy(self)
+        other.__class__ = kind
+        return other
 
-CONTENDERS = (Diffutils, *IMAGE_PEERS)
+
+class DiffutilsAncestral(Diffutils):
+    """The same model with fresh noise at each step."""
+
+    name = "diffutils, ancestral"
+    note = "the same training; ancestral sampling with beta_tilde, 40 steps, x_0 clipped"
+    sampler = Ancestral
+
+
+OURS = (Diffutils, DiffutilsAncestral)
+TRAINED = (Diffutils, *IMAGE_PEERS)
 
 
 def contender(kind: type[ImageContender], data: Tensor, seed: int, seconds: float) -> ImageContender:
@@ -128,10 +145,12 @@ def compare(name: str, kinds: list[type[ImageContender]], seconds: float, seeds:
     for seed in seeds:
         models = [contender(kind, train[0], seed, seconds) for kind in kinds]
         used = train_in_turns(models, seconds)
+        if Diffutils in kinds:
+            models[1:1] = [models[0].sampled_as(DiffutilsAncestral)]
         rows = []
         for model in models:
             x, calls, sampling = drawn(model, digits.samples)
-            spent, steps = used[model.name]
+            spent, steps = used.get(model.name, used.get(Diffutils.name))
             steps = model.run.step if isinstance(model, Diffutils) else steps
             weights = sum(p.numel() for p in model.network.parameters())
             row = {"contender": model.name, "training": spent, "steps": steps, "weights": weights, "calls": calls}
@@ -158,8 +177,8 @@ def report(rows: list[dict], where: dict) -> str:
         if mine:
             parts += [f"## {digits.title}", _how(mine, digits), _table(mine), nearest(mine)]
     measured = {row["contender"] for row in rows}
-    notes = [f"- **{kind.name}**: {kind.note}." for kind in CONTENDERS if kind.name in measured]
-    parts.append("How each was used, on batches of 32 and with its own sampler:\n\n" + "\n".join(notes))
+    notes = [f"- **{kind.name}**: {kind.note}." for kind in (*OURS, *IMAGE_PEERS) if kind.name in measured]
+    parts.append("How each was used, the others on batches of 32 and each with its own sampler:\n\n" + "\n".join(notes))
     parts.append(
         "A step is one batch; weights are those of the network. The nearest-neighbour ratio is the median distance of "
         "a sample to the nearest training image over that of a held-out image: copies would have a ratio near 0."
@@ -179,7 +198,7 @@ def _how(rows: list[dict], digits: Digits) -> str:
 
 def _table(rows: list[dict]) -> str:
     body = []
-    for name in ["real images", *(kind.name for kind in CONTENDERS)]:
+    for name in ["real images", *(kind.name for kind in (*OURS, *IMAGE_PEERS))]:
         mine = [row for row in rows if row["contender"] == name]
         if mine:
             seeds = str(len(mine)) if "steps" in mine[0] else ""
@@ -200,9 +219,13 @@ def nearest(rows: list[dict]) -> str:
     for row in rows:
         if "steps" in row and "frechet" in row:
             found.setdefault(row["contender"], []).append(row["frechet"])
-    ours = found.pop(Diffutils.name, None)
-    theirs = min(((statistics.mean(values), name) for name, values in found.items()), default=None)
-    sentences = [] if ours is None else [f"diffutils comes to {statistics.mean(ours):.2f} floors."]
+
+    def best(kinds: tuple[type[ImageContender], ...]) -> tuple[float, str] | None:
+        means = [(statistics.mean(found[kind.name]), kind.name) for kind in kinds if kind.name in found]
+        return min(means, default=None)
+
+    ours, theirs = best(OURS), best(IMAGE_PEERS)
+    sentences = [] if ours is None else [f"{ours[1]} comes to {ours[0]:.2f} floors."]
     if theirs is not None:
         sentences.append(f"Of the others, {theirs[1]} comes nearest: {theirs[0]:.2f}.")
     return " ".join(sentences)
@@ -233,8 +256,8 @@ def main() -> None:
     parser.add_argument("--seconds-8", type=float, default=120.0, help="CPU seconds of training on 8x8 digits")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
-    names = {kind.name: kind for kind in CONTENDERS}
-    parser.add_argument("--contenders", nargs="+", choices=list(names), default=list(names))
+    names = [kind.name for kind in TRAINED]
+    parser.add_argument("--contenders", nargs="+", choices=names, default=names)
     parser.add_argument("--name", default="digits", help="of the result files")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -244,11 +267,14 @@ def main() -> None:
 
         def others(rows: list[dict]) -> list[dict]:
             mine = [*options.contenders, "real images"]
+            if Diffutils.name in mine:
+                mine.append(DiffutilsAncestral.name)
             kept = [row for row in rows if row["set"] != name or row["seconds"] == seconds]
             return [row for row in kept if row["set"] != name or row["contender"] not in mine]
 
         made: list[dict] = []
-        for new in compare(name, [names[each] for each in options.contenders], seconds, range(options.seeds)):
+        kinds = [kind for kind in TRAINED if kind.name in options.contenders]
+        for new in compare(name, kinds, seconds, range(options.seeds)):
             made += new
             update(options.name, where, lambda rows: [*others(rows), *made])
 
