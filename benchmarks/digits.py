@@ -170,6 +170,7 @@ def report(rows: list[dict], where: dict) -> str:
         "# Digits at equal CPU time",
         f"Training for the same CPU seconds, then samples with at most {CALLS} calls of the network. Numbers are means "
         f"over the seeds that the last column counts; after ± stands half of the way from the lowest to the highest. "
+        f"Contenders of one process take turns; others may have run in another one, at another load of the machine. "
         f"{described(where)}",
     ]
     for name, digits in SETS.items():
