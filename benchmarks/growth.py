@@ -132,8 +132,8 @@ def report(cases: list[dict], chunks: list[dict], where: dict) -> str:
             "chain. Memory is what a fresh process needs beyond a tiny run, the data and the weights. A power is "
             f"fitted to the three largest sizes: 1 is growth in proportion, 0 none. {described(where)}",
             table(["what grows", "sizes", "power of time", "power of memory"], powers),
-            f"{most['count']:,} points over {FEW_STEPS} steps, drawn chunk by chunk with `Sampler.stream`; only their sum "
-            "is kept:",
+            f"{most['count']:,} points over {FEW_STEPS} steps, drawn chunk by chunk with `Sampler.stream`; only "
+            "their sum is kept:",
             table(["points in a chunk", "CPU, s", "memory, MiB"], body),
             f"All at once they need {most['MiB'] / least['MiB']:.0f} times the memory and "
             f"{most['seconds'] / least['seconds']:.1f} times the time of chunks of {least['size']:,}.",

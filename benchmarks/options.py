@@ -89,7 +89,7 @@ class Run:
 
 
 def measure(name: str, rounds: int, device: torch.device) -> list[dict]:
-    """Return one row for each option: its times over those of float32, round by round, and its last loss over theirs."""
+    """Return one row for each option: its times over those of float32, round by round, and its last loss likewise."""
     options = OPTIONS | REPLAYED if device.type == "cuda" else OPTIONS
     runs = {option: Run(name, option, rounds + 1, device) for option in options}
     seconds = {option: {"training": [], "sampling": []} for option in options}
@@ -131,14 +131,15 @@ def report(rows: list[dict], where: dict) -> str:
         rate = SIZES[row["network"]][2] / row["training_seconds"]
         ratios = [f"{statistics.median(row[what]):.2f}" for what in ("training", "sampling")]
         body.append([row["network"], row["option"], *ratios, f"{rate:,.0f}", f"{row['loss']:.3f}"])
+    (points, drawn_points, _), (images, drawn_images, _) = SIZES["MLP"], SIZES["U-Net"]
     header = ["network", "option", "training", "sampling", "training steps a second", "last loss, over float32"]
     return "\n\n".join(
         (
             "# What the options for speed do",
-            f"Seconds with an option over those of plain float32: below 1 is faster. Training: batches of "
-            f"{SIZES['MLP'][0]} points for the MLP and {SIZES['U-Net'][0]} digits of 8 x 8 pixels for the U-Net. Sampling: "
-            f"{SIZES['MLP'][1]} points or {SIZES['U-Net'][1]} digits by DDIM. The time to compile is left out. The last column is the "
-            f"mean loss of the last block of steps: an option must not change it. {where['device']}. {described(where)}",
+            f"Seconds with an option over those of plain float32: below 1 is faster. Training: batches of {points} points "
+            f"for the MLP and {images} digits of 8 x 8 pixels for the U-Net. Sampling: {drawn_points} points or "
+            f"{drawn_images} digits by DDIM. The time to compile is left out. The last column is the mean loss of the last "
+            f"block of steps: an option must not change it. {where['device']}. {described(where)}",
             table(header, body),
             " ".join(reading(rows, name) for name in SIZES),
             "Made by `python benchmarks/options.py`.",
