@@ -111,7 +111,9 @@ def test_blocks_change_nothing(monkeypatch):
     x, y = normal(90, seed=0), normal(70, seed=1)
     whole = energy_distance(x, y), mmd(x, y)
     monkeypatch.setattr("diffutils.metrics._BLOCK", 100)
-    assert (energy_distance(x, y), mmd(x, y)) == pytest.approx(whole, rel=1e-12)
+    # Above 25 rows torch.cdist makes a matrix product: on some processors a point is 1e-8 away from itself then, which
+    # is 6e-11 of this energy distance. A block that is left out or counted twice changes it by percents.
+    assert (energy_distance(x, y), mmd(x, y)) == pytest.approx(whole, rel=1e-9)
 
 
 # -- mode coverage -------------------------------------------------------------------------------------------------
