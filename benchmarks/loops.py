@@ -105,7 +105,7 @@ def report(rows: list[dict], where: dict) -> str:
             f"Seconds of our training step over those of forward, backward and optimizer alone, and of a walk of {STEPS} "
             f"steps over as many bare passes of the network: 1 would be free. {described(where)}",
             table(["network", "loop", "batch", "median", "middle half"], body),
-            "Made by `python benchmarks/loops.py`.",
+            f"Made by `python benchmarks/loops.py --rounds {len(rows[0]['ratios'])}`.",
         )
     )
 
