@@ -27,6 +27,7 @@ from diffutils.samplers.denoiser import (
     variance_output_of,
 )
 from diffutils.samplers.dpm_solver import DPMSolver2M
+from diffutils.samplers.guidance import Guided
 from diffutils.samplers.langevin import AnnealedLangevin, langevin, stationary_variance
 from diffutils.samplers.ode import Euler, Heun
 
@@ -40,6 +41,7 @@ __all__ = [
     "DPMSolver2M",
     "Denoiser",
     "Euler",
+    "Guided",
     "Heun",
     "PredictorCorrector",
     "Sampler",

@@ -56,6 +56,19 @@ FAULTS = {
         ("starts from uniform noise", "start", "return draw_noise(torch.empty(sizes, dtype=like.dtype, device=device or like.device), "
          "generator=generator)", "return torch.rand(sizes, dtype=like.dtype, generator=generator)"),
     ],
+    "samplers.guidance": [
+        ("toward the weaker answer", "Guided.forward", "answer + strength", "answer - strength"),
+        ("the way without its start", "Guided.forward", "return answer + strength", "return strength"),
+        ("from the weaker answer on", "Guided.forward", "answer + strength * (answer", "self.weaker(x_t, t) + strength * (answer"),
+        ("the weaker one asked for nothing", "Guided.forward", "if isinstance(strength, float) and strength == 0.0:", "if False:"),
+        ("guided outside its times", "Guided._strength_at", "if first <= t <= last else 0.0", ""),
+        ("the first of its times left out", "Guided._strength_at", "if first <= t <=", "if first < t <="),
+        ("the last of its times left out", "Guided._strength_at", "<= t <= last else", "<= t < last else"),
+        ("a batch guided outside its times", "Guided._strength_at", "(first <= t) & (t <= last)", "first <= t"),
+        ("a batch guided before its times", "Guided._strength_at", "(first <= t) & (t <= last)", "t <= last"),
+        ("two kinds of answers let in", "Guided.__init__", "require(same,", "require(True,"),
+        ("times in the wrong order let in", "_check_interval", "between[1], first)", "between[1], 0)"),
+    ],
     "samplers.ddim": [
         ("ends at alpha_bar_1", "DDIM._mean", "if s == 0:\n", "if s == 0:\n            x0_hat = x0_hat + float("
          "self.schedule.sqrt_one_minus_alpha_bar[1]) * self.noise(x_t, x0_hat, t)\n"),
