@@ -18,10 +18,14 @@ CALLS, BATCH = 40, 32
 class ImageContender(Contender):
     """One library on one set of images (N, 1, side, side) in [-1, 1]; samples have the same shape.
 
-    ``network`` is the module whose calls are counted while it samples.
+    ``network`` is the module that is trained, ``networks`` those whose calls are counted while it samples.
     """
 
     network: nn.Module
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        return (self.network,)
 
     @property
     def side(self) -> int:

@@ -52,7 +52,7 @@ def test_the_start_of_an_exercise_asks_for_an_answer(name, capsys):
     assert said(capsys) == f"Exercise {name}: no answer yet. Put yours where the dots are and run the cell again.\n"
 
 
-@pytest.mark.parametrize("name", ["14.1", "2.99", "2", 2.1, "x.1", "../chapter_02.1"])
+@pytest.mark.parametrize("name", ["15.1", "2.99", "2", 2.1, "x.1", "../chapter_02.1"])
 def test_an_exercise_that_does_not_exist_is_refused(name):
     with pytest.raises(ValueError, match="number must be that of an exercise"):
         check(name, 1)
