@@ -104,7 +104,7 @@ def test_every_claim_is_compared_by_nbval(path):
 @chapter
 def test_a_chapter_trains_and_samples(path):
     source = code(path)
-    assert re.search(r"\btrain\(", source)
+    assert re.search(r"\b(?:train|TrainingRun)\(", source)
     assert re.search(r"\b(?:sample|ancestral)\w*\(", source)
 
 
