@@ -33,6 +33,8 @@ class Sampler:
     Attributes:
         calls: how often the denoiser was called since the last ``sample`` began.
 
+    A sampler keeps the weights of the steps that it has taken: to change a setting, make another sampler.
+
     Raises:
         ValueError: if the denoiser does not say what it predicts or cannot work on the schedule, or ``clip`` is unfit.
     """
@@ -113,7 +115,7 @@ class Sampler:
         device: torch.device | str | None = None,
         precision: str = "float32",
     ) -> Iterator[Tensor]:
-        """Yield the samples of ``sample(shape)`` in chunks of ``at_most``, in memory that does not grow with their number.
+        """Yield the samples of ``sample(shape)`` in chunks of ``at_most``; the memory does not grow with their number.
 
         Args:
             shape: (B, ...) of all samples together.

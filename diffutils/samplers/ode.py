@@ -77,6 +77,9 @@ class Euler(Sampler):
 class Heun(Euler):
     """Heun's method on the probability-flow ODE: two calls a step but the last, second order.
 
+    In the noise level it needs a ladder of levels without a great leap, such as ``Schedule.geometric``. A respaced cosine
+    schedule falls from a level of thousands to one of tens in its first step: choose "log_alpha_bar" there.
+
     Args and errors: as for ``Euler``.
 
     Source: Karras et al. 2022 (arXiv:2206.00364), algorithm 1.
