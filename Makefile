@@ -70,6 +70,7 @@ mutants-operators: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target _build/bench -r benchmarks/requirements.txt
 	PYTHONPATH=_build/bench $(BIN)/python benchmarks/points.py $(POINTS)
+	PYTHONPATH=_build/bench $(BIN)/python benchmarks/digits.py $(DIGITS)
 	PYTHONPATH=_build/bench $(BIN)/python benchmarks/limits.py $(LIMITS)
 	PYTHONPATH=_build/bench $(BIN)/python benchmarks/likelihood.py $(LIKELIHOOD)
 	$(BIN)/python benchmarks/loops.py $(LOOPS)

@@ -92,8 +92,8 @@ class DDPM(nn.Module):
         """Return the book's model of small images: a narrow U-Net, 1000 steps of the cosine schedule, v-prediction.
 
         It is made for minutes on a CPU: 24 channels, no attention, and from 16 pixels on 2x2 patches of pixels, a
-        quarter of the positions. Small batches, of 16, suit it, and 40 steps of ancestral sampling with x_0 clipped to
-        [-1, 1]; ``benchmarks/digits.py`` trains it so beside other libraries.
+        quarter of the positions. ``benchmarks/digits.py`` trains it beside other libraries: in small batches, sampled
+        with x_0 clipped to [-1, 1], and where it is still blurred guided by its own early average (``samplers.Guided``).
 
         Args:
             shape: (channels, height, width) of an image in [-1, 1]; both sides even, or multiples of 4 from 16 on.
