@@ -38,6 +38,7 @@ from diffutils.samplers import DDIM, Ancestral, DPMSolver2M, Guided, Sampler
 from diffutils.training_run import TrainingRun
 
 PROBE = 20
+REAL, COPIES = "real images", "training images"
 # The copy that guides is taken after this share of the steps. These, and the batches, were chosen on another split of the
 # images into those to train on and those held out.
 EARLY, STRENGTH, GUIDED_TIMES = 1 / 16, 2.0, (200, 800)
@@ -163,20 +164,28 @@ def drawn(model: ImageContender, count: int) -> tuple[Tensor, int, float]:
     return result[0].clamp(-1.0, 1.0), len(calls), seconds
 
 
+def copies(judge: Judge, images: Tensor, count: int, seed: int) -> dict[str, float]:
+    """Return the figures of training images in the place of samples: what a model would have that only copies.
+
+    Their distance is the limit for models, too. It is not quite 1, for the classifier has seen these images.
+    """
+    return judge.quality(images[torch.randperm(len(images), generator=make_generator(seed))[:count]])
+
+
 def compare(name: str, kinds: list[type[ImageContender]], seconds: float, seeds: range) -> Iterator[list[dict]]:
     """Yield the rows of one seed after the other: one for each contender, and before the first that of real images."""
     digits = SETS[name]
     train, held_out = digits.parts()
     judge = Judge(train, held_out)
     base = {"set": name, "seconds": seconds}
-    real = {**base, "seed": 0, "contender": "real images", "floor": judge.floor, "accuracy": judge.accuracy}
+    real = {**base, "seed": 0, "contender": REAL, "floor": judge.floor, "accuracy": judge.accuracy}
     yield [{**real, **judge.real_figures()}]
     for seed in seeds:
         models = [contender(kind, train[0], seed, seconds) for kind in kinds]
         used = train_in_turns(models, seconds)
         if Diffutils in kinds:
             models[1:1] = [models[0].sampled_as(kind) for kind in OURS[1:]]
-        rows = []
+        rows = [{**base, "seed": seed, "contender": COPIES, **copies(judge, train[0], digits.samples, seed)}]
         for model in models:
             x, calls, sampling = drawn(model, digits.samples)
             spent, steps = used.get(model.name, used.get(Diffutils.name))
@@ -211,14 +220,15 @@ def report(rows: list[dict], where: dict) -> str:
     parts.append("How each was used, the others on batches of 32 and each with its own sampler:\n\n" + "\n".join(notes))
     parts.append(
         "A step is one batch; weights are those of the network. The nearest-neighbour ratio is the median distance of "
-        "a sample to the nearest training image over that of a held-out image: copies would have a ratio near 0. Our "
-        "settings were tuned for these budgets, on another split of the same images; the others' were not."
+        "a sample to the nearest training image over that of a held-out image: copies have a ratio of 0. Training images "
+        "in the place of samples show where the limit lies: the classifier has seen them, so their distance is not quite "
+        "that of other real images. Our settings were tuned for these budgets, on another split of the same images; the others' were not."
     )
     return "\n\n".join(parts)
 
 
 def _how(rows: list[dict], digits: Digits) -> str:
-    real = next(row for row in rows if row["contender"] == "real images")
+    real = next(row for row in rows if row["contender"] == REAL)
     train = len(digits.load()[0]) - digits.held_out
     return (
         f"{real['seconds']:g} CPU seconds of training on {train:,} images; {digits.held_out:,} are held out, where the "
@@ -229,7 +239,7 @@ def _how(rows: list[dict], digits: Digits) -> str:
 
 def _table(rows: list[dict]) -> str:
     body = []
-    for name in ["real images", *(kind.name for kind in (*OURS, *IMAGE_PEERS))]:
+    for name in [REAL, COPIES, *(kind.name for kind in (*OURS, *IMAGE_PEERS))]:
         mine = [row for row in rows if row["contender"] == name]
         if mine:
             seeds = str(len(mine)) if "steps" in mine[0] else ""
@@ -240,7 +250,7 @@ def _table(rows: list[dict]) -> str:
 def _cell(rows: list[dict], label: str) -> str:
     values = [row[label] / (1e6 if label == "weights" else 1) for row in rows if label in row]
     if len(values) < len(rows):
-        return "" if rows[0]["contender"] == "real images" else "not finite"
+        return "" if rows[0]["contender"] in (REAL, COPIES) else "not finite"
     return spread(values[:1] if label in ("weights", "calls") else values, COLUMNS[label][1])
 
 
@@ -282,7 +292,7 @@ def update(name: str, where: dict, change: Callable[[list[dict]], list[dict]]) -
 
 def replaced(row: dict, contenders: list[str], first: int) -> bool:
     """Return whether a run of these contenders from this seed on measures a row anew."""
-    return row["contender"] in contenders and (row["seed"] >= first or row["contender"] == "real images")
+    return row["contender"] in contenders and (row["seed"] >= first or row["contender"] == REAL)
 
 
 def main() -> None:
@@ -303,7 +313,7 @@ def main() -> None:
         seconds = options.seconds_28 if name == "digits28" else options.seconds_8
 
         def others(rows: list[dict]) -> list[dict]:
-            mine = [*options.contenders, "real images"]
+            mine = [*options.contenders, REAL, COPIES]
             if Diffutils.name in mine:
                 mine += [kind.name for kind in OURS[1:]]
             kept = [row for row in rows if row["set"] != name or row["seconds"] == seconds]
