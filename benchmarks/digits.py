@@ -222,7 +222,8 @@ def report(rows: list[dict], where: dict) -> str:
         "A step is one batch; weights are those of the network. The nearest-neighbour ratio is the median distance of "
         "a sample to the nearest training image over that of a held-out image: copies have a ratio of 0. Training images "
         "in the place of samples show where the limit lies: the classifier has seen them, so their distance is not quite "
-        "that of other real images. Our settings were tuned for these budgets, on another split of the same images; the others' were not."
+        "that of other real images. Our settings were tuned for these budgets, on another split of the same images; the "
+        "others' were not."
     )
     return "\n\n".join(parts)
 

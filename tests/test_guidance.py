@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from diffutils.distributions import GaussianMixture
+from diffutils.models.ddpm import DDPM
 from diffutils.networks import MLP
 from diffutils.process import PREDICTIONS, convert
-from diffutils.models.ddpm import DDPM
 from diffutils.samplers import DDIM, Guided
 from diffutils.schedule import Schedule
 

@@ -56,9 +56,7 @@ def _preconditioning(preconditioning: Callable[[float, float], tuple[float, floa
 
 
 @exercise("14.2")
-def _averages(
-    decay_for: Callable[[int], float], start_left: Callable[[float, int], float], steps_needed: int
-) -> str:
+def _averages(decay_for: Callable[[int], float], start_left: Callable[[float, int], float], steps_needed: int) -> str:
     for n in (10, 500):
         compare(
             f"the decay for n = {n}",
@@ -163,4 +161,4 @@ def _push(push_factor: Callable[[float, float, float], float], left_at_half: flo
             "This is for eta without its square.": math.prod(factor(s, t, 0.5 * beta_tilde(s, t)) for s, t in pairs),
         },
     )
-    return "Half of eta is a quarter of the noise, and forgets a quarter as fast: about the fourth root of the chain's share."
+    return "Half of eta is a quarter of the variance, and forgets a quarter as fast: about the fourth root of (14.9)."

@@ -9,6 +9,8 @@ it. The rules:
     DPMSolver2M          DPM-Solver++(2M): second order at one call a step                  ``dpm_solver``
     PredictorCorrector   any of these, with Langevin dynamics after each step               ``corrector``
     AnnealedLangevin     Langevin dynamics down a ladder of noise levels                    ``langevin`` (home: chapter 7)
+
+For any of these rules ``Guided`` makes one denoiser of two, a model and a weaker one: ``guidance`` (home: chapter 14).
 """
 
 from diffutils.samplers.ancestral import LEARNED, VARIANCES, Ancestral, reverse_variance
