@@ -266,8 +266,10 @@ def nearest(rows: list[dict]) -> str:
         means = [(statistics.mean(found[kind.name]), kind.name) for kind in kinds if kind.name in found]
         return min(means, default=None)
 
-    ours, theirs = best(OURS), best(IMAGE_PEERS)
+    ours, theirs, guided, alone = best(OURS), best(IMAGE_PEERS), best(OURS[2:]), best(OURS[:2])
     sentences = [] if ours is None else [f"{ours[1]} comes to {ours[0]:.2f} floors."]
+    if guided is not None and alone is not None:
+        sentences.append(f"Guidance takes the same model from {alone[0]:.2f} to {guided[0]:.2f}.")
     if theirs is not None:
         sentences.append(f"Of the others, {theirs[1]} comes nearest: {theirs[0]:.2f}.")
     return " ".join(sentences)
