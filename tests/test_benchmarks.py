@@ -13,7 +13,8 @@ from diffutils.distributions import GaussianMixture
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
-from features import frechet  # noqa: E402  (found through the line above)
+from digits import nearest, replaced  # noqa: E402  (found through the line above)
+from features import frechet  # noqa: E402
 from growth import power  # noqa: E402
 from limits import REAL, as_real  # noqa: E402
 from quality import kl_to_density  # noqa: E402
@@ -60,6 +61,29 @@ def test_frechet_distance_of_a_set_that_is_stretched_and_moved():
     assert frechet(x, y) == pytest.approx(float(moved + 0.25 * torch.cov(x.T).trace()), rel=1e-9)
     assert frechet(y, x) == pytest.approx(frechet(x, y), rel=1e-9)
     assert frechet(x, x) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_digits_page_says_who_comes_nearest_and_what_guidance_does():
+    found = {"diffutils": 4.0, "diffutils, ancestral": 3.5, "diffutils, guided": 1.6, "azula": 14.0, "k-diffusion": 7.0}
+    rows = [
+        {"contender": name, "seed": seed, "steps": 1, "frechet": value + shift}
+        for name, value in found.items()
+        for seed, shift in enumerate((-0.5, 0.5))
+    ]
+    # copies of training images are no contender, whatever their distance
+    rows.append({"contender": "training images", "seed": 0, "frechet": 0.9})
+    said = nearest(rows)
+    assert "diffutils, guided comes to 1.60 floors." in said
+    assert "from 3.50 to 1.60." in said
+    assert "Of the others, k-diffusion comes nearest: 7.00." in said
+
+
+@pytest.mark.parametrize(
+    "contender, seed, anew",
+    [("azula", 1, False), ("azula", 2, True), ("torchcfm", 2, False), ("real images", 0, True)],
+)
+def test_a_run_from_a_seed_on_replaces_its_own_rows_alone(contender, seed, anew):
+    assert replaced({"contender": contender, "seed": seed}, ["azula", "real images"], 2) == anew
 
 
 def test_power_is_that_of_the_three_largest_sizes():
