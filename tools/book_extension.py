@@ -62,7 +62,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-resolved", _keep_tags)
     app.connect("doctree-resolved", _keep_together)
     app.connect("html-page-context", _mend_html)
-    app.connect("build-finished", _drop_source_maps)
+    app.connect("build-finished", _drop_what_no_browser_loads)
     _bring_pictures()
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -138,9 +138,14 @@ def _mend_html(app: Sphinx, pagename: str, templatename: str, context: dict, doc
         context["body"] = EMPTY_HEADER.sub("<td></td>", context["body"]).replace(FOLD_LABEL, "")
 
 
-def _drop_source_maps(app: Sphinx, exception: Exception | None) -> None:
-    for path in Path(app.outdir).glob("_static/**/*.map"):
+def _drop_what_no_browser_loads(app: Sphinx, exception: Exception | None) -> None:
+    static = Path(app.outdir, "_static")
+    for path in static.glob("**/*.map"):
         path.unlink()
+    # The style sheets name each font twice, and every browser of today takes the first, compressed one.
+    for path in static.glob("**/*.ttf"):
+        if path.with_suffix(".woff2").exists():
+            path.unlink()
 
 
 def _bring_pictures() -> None:

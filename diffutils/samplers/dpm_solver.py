@@ -52,22 +52,18 @@ class DPMSolver2M(Sampler):
         if s == 0:
             self._before = _NO_STEP
             return x0_hat
-        h = self._lambda[s] - self._lambda[t]
+        x_s, h = self._apply(self._hold, x_t, answer, t, s), self._lambda[s] - self._lambda[t]
         state, time, x0_before, h_before = self._before
-        looks_back = state is x_t and time == t
-        # The guess is led on along its last change: D = x0_hat + ahead (x0_hat - x0_before).
-        ahead = 0.5 * h / h_before if looks_back else 0.0
-        x_s = self._apply(self._hold, x_t, answer, t, s, 1 + ahead)
-        if looks_back:
-            x_s.add_(x0_before, alpha=-ahead * self._weight(t, s))
+        if state is x_t and time == t:
+            x_s.add_(x0_hat - x0_before, alpha=0.5 * h / h_before * self._weight(t, s))
         self._before = (x_s, s, x0_hat, h)
         return x_s
 
-    def _hold(self, x_t: Value, x0_hat: Value, t: int, s: int, share: float) -> Value:
-        """Return x_s for a guess that is held over the step and counts ``share`` times."""
+    def _hold(self, x_t: Value, D: Value, t: int, s: int) -> Value:
+        """Return x_s for a guess D that is held over the step."""
         start, end = self.schedule.levels[t], self.schedule.levels[s]
         ratio = end.sqrt_one_minus_alpha_bar / start.sqrt_one_minus_alpha_bar
-        return ratio * x_t + share * self._weight(t, s) * x0_hat
+        return ratio * x_t + self._weight(t, s) * D
 
     def _weight(self, t: int, s: int) -> float:
         """Return the weight of D in x_s."""

@@ -89,13 +89,12 @@ FAULTS = {
         ("log(alpha_bar) walked the wrong way", "Euler._move", "return x_t + way", "return x_t - way"),
     ],
     "samplers.dpm_solver": [
-        ("the guess extrapolated the wrong way", "DPMSolver2M._step", "alpha=-ahead", "alpha=ahead"),
-        ("never looks back", "DPMSolver2M._step", "looks_back = state is x_t and time == t", "looks_back = False"),
+        ("the guess extrapolated the wrong way", "DPMSolver2M._step", "(x0_hat - x0_before", "(x0_before - x0_hat"),
+        ("never looks back", "DPMSolver2M._step", "if state is x_t and time == t:", "if False:"),
         ("ratio of the steps turned round", "DPMSolver2M._step", "0.5 * h / h_before", "0.5 * h_before / h"),
         ("extrapolated to the end of the step", "DPMSolver2M._step", "0.5 * h / h_before", "h / h_before"),
         ("lambda without its half", "DPMSolver2M.__init__", "0.5 * schedule.snr.log()", "schedule.snr.log()"),
-        ("looks back to another walk", "DPMSolver2M._step", "looks_back = state is x_t and time == t", "looks_back = time > 0"),
-        ("the guess led on by half", "DPMSolver2M._step", "t, s, 1 + ahead)", "t, s, 1)"),
+        ("looks back to another walk", "DPMSolver2M._step", "if state is x_t and time == t:", "if x0_before is not None:"),
     ],
     "samplers.corrector": [
         ("corrected with the score of the time before", "PredictorCorrector._step", "float(self.schedule.sigma2[s])",
