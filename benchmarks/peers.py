@@ -20,9 +20,10 @@ from torch import Tensor, nn
 CALLS = 50
 
 # torchvision from the index does not load beside a CPU build of torch, unless it finds its two operators declared.
-_TORCHVISION = torch.library.Library("torchvision", "DEF")
-for _name in ("nms", "qnms"):
-    _TORCHVISION.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+if torch.version.cuda is None:
+    _TORCHVISION = torch.library.Library("torchvision", "DEF")
+    for _name in ("nms", "qnms"):
+        _TORCHVISION.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 def load(name: str) -> types.ModuleType:

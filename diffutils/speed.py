@@ -9,10 +9,13 @@ Home chapter: scaling up (chapters/13_scaling_up.md).
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from diffutils.networks import times_for
 from diffutils.validation import check_choice
 
 PRECISIONS = ("float32", "bfloat16")
@@ -52,3 +55,17 @@ def compile_networks(model: nn.Module, mode: str = "default") -> None:
     check_choice("mode", mode, COMPILE_MODES)
     for network in model.children():
         network.compile(mode=mode)
+        # where torch itself keeps what it compiled, and drops it from copies
+        network._compiled_call_impl = _called(network._compiled_call_impl, copies=mode != "default")
+
+
+def _called(compiled: Callable, *, copies: bool) -> Callable:
+    """Return a compiled network that serves samplers, which give it the time as an int and may keep its answers."""
+
+    def call(x: Tensor, *times: int | Tensor) -> Any:
+        # An int that changes is compiled anew, and with CUDA graphs each of its values is recorded anew.
+        answer = compiled(x, *(times_for(t, x) if isinstance(t, int) else t for t in times))
+        # A replayed graph writes every answer into the same memory.
+        return answer.clone() if copies and isinstance(answer, Tensor) else answer
+
+    return call

@@ -7,14 +7,15 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from diffutils.device import default_device, make_generator
@@ -44,7 +45,8 @@ class TrainingRun:
 
     Attributes:
         model: the model, with the weights of the last step.
-        averaged: a copy of the model with the averaged weights; None without ``ema_decay``.
+        averaged: a copy of the model with the averages of its weights and floating-point buffers; None without
+            ``ema_decay``.
         step: number of steps made.
         losses: the loss of every step made so far, then zeros, shape (steps,).
         norms: the norm of every step's gradient before it was clipped, likewise.
@@ -102,19 +104,16 @@ class TrainingRun:
         self._scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: lr_factor(step, steps, warmup, cosine)
         )
-        self._averages = None
+        self.averaged = None
         if ema_decay is not None:
-            average = get_ema_multi_avg_fn(ema_decay)
-            self._averages = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+            self.averaged = copy.deepcopy(self.model)
+            self._update_average = get_ema_multi_avg_fn(ema_decay)
+            # Found once: torch's AveragedModel goes through all weights at every step, which costs several times the sums.
+            self._averages, self._weights = _floating(tensors(self.averaged)), _floating(self.model.parameters())
         if compile_mode is not None:
             compile_networks(model, compile_mode)
         self.step, self._stopping, self._layers_state = 0, False, None
         self.losses, self.norms = (torch.zeros(steps, device=self.device) for _ in range(2))
-
-    @property
-    def averaged(self) -> nn.Module | None:
-        """The copy of the model that holds the averaged weights."""
-        return None if self._averages is None else self._averages.module
 
     def advance(self, *, after_block: Callable[[TrainingRun], None] | None = None, progress: bool = False) -> None:
         """Make the steps that are left, or those up to a call of ``stop``.
@@ -156,7 +155,7 @@ class TrainingRun:
             "losses": self.losses[: self.step].cpu(),
             "norms": self.norms[: self.step].cpu(),
             "model": self.model.state_dict(),
-            "averages": None if self._averages is None else self._averages.state_dict(),
+            "averages": None if self.averaged is None else self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": {name: value for name, value in self._scheduler.state_dict().items() if name != "lr_lambdas"},
             "generator": self.generator.get_state(),
@@ -171,11 +170,11 @@ class TrainingRun:
             RuntimeError: if the weights do not fit the model.
         """
         step = check_int("state['step']", state["step"], 0, self.steps)
-        fits = (state["averages"] is None) == (self._averages is None)
+        fits = (state["averages"] is None) == (self.averaged is None)
         require(fits, "state['averages']", state["averages"] and "given", "given if, and only if, ema_decay is")
         self.model.load_state_dict(state["model"])
-        if self._averages is not None:
-            self._averages.load_state_dict(state["averages"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averages"])
         self.optimizer.load_state_dict(state["optimizer"])
         self._scheduler.load_state_dict({**state["scheduler"], "lr_lambdas": [None]})
         self.generator.set_state(state["generator"].cpu())
@@ -191,10 +190,20 @@ class TrainingRun:
         self.norms[self.step] = self._clip_gradient()
         self.optimizer.step()
         self._scheduler.step()
-        if self._averages is not None:
-            self._averages.update_parameters(self.model)
+        if self.averaged is not None:
+            self._average()
         self.losses[self.step] = loss.detach()
         self.step += 1
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # A model may put another tensor in the place of a buffer, but the optimizer changes weights where they are.
+        values = self._weights + _floating(self.model.buffers())
+        if self.step == 0:
+            for average, value in zip(self._averages, values):
+                average.copy_(value)
+        else:
+            self._update_average(self._averages, values, self.step)
 
     def _clip_gradient(self) -> Tensor:
         """Scale the gradient to the norm allowed where it is longer; return its norm before."""
@@ -257,6 +266,10 @@ def lr_factor(step: int, steps: int, warmup: int, cosine: bool = True) -> float:
 def tensors(model: nn.Module) -> Iterator[Tensor]:
     """Return the model's parameters and then its buffers."""
     return itertools.chain(model.parameters(), model.buffers())
+
+
+def _floating(values: Iterable[Tensor]) -> list[Tensor]:
+    return [value.detach() for value in values if value.is_floating_point()]
 
 
 def snapshot(model: nn.Module) -> list[Tensor]:

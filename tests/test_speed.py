@@ -7,11 +7,14 @@ import shutil
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from diffutils.device import make_generator
 from diffutils.models.ddpm import DDPM
+from diffutils.models.dpm import DPM
+from diffutils.models.ncsn import NCSN
 from diffutils.networks import MLP
-from diffutils.samplers import DDIM, Ancestral, DPMSolver2M, Heun
+from diffutils.samplers import DDIM, Ancestral, DPMSolver2M, Guided, Heun
 from diffutils.schedule import Schedule
 from diffutils.speed import COMPILE_MODES, autocast, compile_networks
 from diffutils.training import train
@@ -70,8 +73,8 @@ def test_unknown_names_are_refused() -> None:
         DDIM(Shrinking(), SCHEDULE).sample((2, 2), precision="half")
 
 
-def points_model() -> DDPM:
-    return DDPM(MLP(2, width=16, depth=1, fourier=1, seed=1), SCHEDULE, "v")
+def points_model(seed: int = 1) -> DDPM:
+    return DDPM(MLP(2, width=16, depth=1, fourier=1, seed=seed), SCHEDULE, "v")
 
 
 @needs_compiler
@@ -85,6 +88,60 @@ def test_a_compiled_model_is_the_same_model() -> None:
     torch.testing.assert_close(*drawn, rtol=1e-4, atol=1e-4)
     assert models[1].network._compiled_call_impl is not None and models[0].network._compiled_call_impl is None
     assert models[0].state_dict().keys() == models[1].state_dict().keys()
+
+
+@pytest.mark.parametrize("make", [points_model, NCSN.for_points, DPM.for_points])
+def test_a_network_is_compiled_once_for_all_times(monkeypatch, make) -> None:
+    """An int that changes from call to call would be compiled anew, and recorded anew on a GPU for each time."""
+    torch._dynamo.reset()
+    model, counter, compiled = make(), CompileCounter(), nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda network, mode: compiled(network, backend=counter))
+    compile_networks(model)
+    with torch.no_grad():
+        for t in (20, 12, 5, 1):
+            model(torch.zeros(4, 2), t)
+    assert counter.frame_count == 1
+
+
+class OneMemory(nn.Module):
+    """Writes every answer into the same memory, as a replayed graph does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory, self.weight = torch.zeros(4, 2), nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.memory.copy_(x * t)
+
+
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_an_answer_of_a_replayed_network_stays(monkeypatch, mode) -> None:
+    def compiled(network: nn.Module, mode: str) -> None:
+        network._compiled_call_impl = network.forward
+
+    monkeypatch.setattr(nn.Module, "compile", compiled)
+    model = DDPM(OneMemory(), SCHEDULE, shape=(2,))
+    compile_networks(model, mode)
+    with torch.no_grad():
+        first = model(torch.ones(4, 2), 3)
+        model(torch.ones(4, 2), 5)
+    assert torch.equal(first, torch.full((4, 2), 3.0))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("make", [Ancestral, DDIM, Heun, DPMSolver2M, "guided"])
+def test_every_sampler_walks_with_a_replayed_network(make) -> None:
+    def walk(models: list[DDPM]) -> torch.Tensor:
+        if make == "guided":
+            sampler = DDIM(Guided(*models, 1.0), SCHEDULE)
+        else:
+            sampler = make(models[0], SCHEDULE)
+        return sampler.sample((50, 2), generator=make_generator(2, "cuda"), device="cuda")
+
+    plain, replayed = ([points_model(seed).cuda() for seed in (1, 2)] for _ in range(2))
+    for model in replayed:
+        compile_networks(model, "reduce-overhead")
+    torch.testing.assert_close(walk(replayed), walk(plain), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -259,7 +259,9 @@ def test_a_run_that_is_done_does_nothing_more(whole, capsys) -> None:
 def test_two_processes_train_as_one(tmp_path, whole) -> None:
     """The same command with the same batch, shared by two processes (gloo): the same losses within float32's rounding."""
     # accelerate's own launcher starts several processes for GPUs only; with --cpu it starts one and says nothing.
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    # The processes find each other at a number: not every machine knows the address of its own name.
+    here = ["--standalone", "--local-addr", "127.0.0.1"]
+    launch = ["-m", "torch.distributed.run", *here, "--nproc_per_node", "2", "-m"]
     out = tmp_path / "run"
     output = finished(started(words(out), launch=launch))
     assert output.count("steps made") == 1 and "steps made by 2 processes" in output

@@ -103,7 +103,5 @@ def load_model(out: Path | str) -> DDPM:
     path = Path(out)
     state = checkpoint.load(path / checkpoint.NAME if path.is_dir() else path)
     model = Recipe(**state["recipe"]).build(tuple(state["shape"]))
-    prefix = "module."
-    averages = {k.removeprefix(prefix): v for k, v in state["run"]["averages"].items() if k.startswith(prefix)}
-    model.load_state_dict(averages)
+    model.load_state_dict(state["run"]["averages"])
     return model.eval()

@@ -34,7 +34,8 @@ FAULTS = {
     "training_run": [
         ("decay of the average turned round", "TrainingRun.__init__", "get_ema_multi_avg_fn(ema_decay)",
          "get_ema_multi_avg_fn(1 - ema_decay)"),
-        ("average without the buffers", "TrainingRun.__init__", "use_buffers=True", "use_buffers=False"),
+        ("average without the buffers", "TrainingRun._average", " + _floating(self.model.buffers())", ""),
+        ("average of the weights before the first step too", "TrainingRun._average", "self.step == 0", "False"),
         ("seed ignored", "TrainingRun.__init__", "make_generator(seed, self.device)", "make_generator(0, self.device)"),
         ("weight decay ignored", "TrainingRun.__init__", "weight_decay=weight_decay", "weight_decay=0.0"),
         ("gradients not clipped", "TrainingRun.__init__",
@@ -53,7 +54,7 @@ FAULTS = {
         ("a run that goes on forgets its moments", "TrainingRun.load_state_dict",
          'self.optimizer.load_state_dict(state["optimizer"])', "pass"),
         ("a run that goes on forgets its averages", "TrainingRun.load_state_dict",
-         'self._averages.load_state_dict(state["averages"])', "pass"),
+         'self.averaged.load_state_dict(state["averages"])', "pass"),
         ("a run that goes on starts its learning rate anew", "TrainingRun.load_state_dict",
          'self._scheduler.load_state_dict({**state["scheduler"], "lr_lambdas": [None]})', "pass"),
         ("a run that goes on drops other units", "TrainingRun.load_state_dict",

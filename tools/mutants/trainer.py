@@ -35,8 +35,8 @@ FAULTS = {
     ],
     "train.recipe": [
         ("the seed of the weights ignored", "Recipe.build", "seed=self.seed,", "seed=0,"),
-        ("the last weights, not the averaged ones", "load_model", 'state["run"]["averages"].items() if k.startswith(prefix)',
-         'state["run"]["model"].items()'),
+        ("the last weights, not the averaged ones", "load_model", 'state["run"]["averages"]',
+         'state["run"]["model"]'),
         ("images that do not fit the network let in", "Recipe.load_images", "fits = x.shape[-1] % multiple == 0", "fits = True"),
     ],
     "train.session": [

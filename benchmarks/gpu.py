@@ -1,0 +1,406 @@
+"""How much of a GPU is used: images a second by batch, precision and compilation, and beside the loops of other libraries.
+
+Three models: the book's points, its digits, and a U-Net of a size that fills a card. First each trains and samples with
+every option, and what it computes in a second is divided by what the card can: the rate of a large matrix product in the
+same precision. Then the two U-Nets go through the loops of other libraries, the same network in each, beside the bare
+calls that no loop can do without. Data are random, because a time does not depend on them.
+
+    python benchmarks/gpu.py                    # some minutes on one card, most of them compiling
+    python benchmarks/gpu.py --compile 8        # compile alone, in 8 processes side by side: a run after it is quicker
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import itertools
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import described, setting, table, write
+
+import peers  # noqa: F401  (torchvision loads beside a CPU build of torch only after it)
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from diffutils.device import default_device, make_generator
+from diffutils.models.ddpm import DDPM
+from diffutils.samplers import DDIM
+from diffutils.schedule import Schedule
+from diffutils.training_run import TrainingRun
+from diffutils.unet import UNet
+
+WALK, EXAMPLES = 25, 20_000
+STEPS = 10  # of a block of training
+OPTIONS: dict[str, tuple[str, str | None]] = {
+    # label: precision, compile mode
+    "float32": ("float32", None),
+    "bfloat16": ("bfloat16", None),
+    "float32, CUDA graphs": ("float32", "reduce-overhead"),
+    "bfloat16, compiled": ("bfloat16", "default"),
+    "bfloat16, CUDA graphs": ("bfloat16", "reduce-overhead"),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A model to measure: its batch sizes, the one at which loops are compared, and its options that are compiled."""
+
+    make: Callable[[], DDPM]
+    batches: tuple[int, ...]
+    compared: int
+    compiled: tuple[str, ...]
+    title: str
+
+
+def large() -> DDPM:
+    network = UNet(3, 128, multipliers=(1, 2, 2), blocks=2, attention=True, time_dim=256, seed=0)
+    return DDPM(network, Schedule.cosine(1000), "v", shape=(3, 32, 32))
+
+
+GRAPHS, COMPILED, GRAPHS_16 = list(OPTIONS)[2:]
+KINDS = {
+    "points": Kind(DDPM.for_points, (512, 8192, 131_072), 512, (GRAPHS,), "the book's MLP, points of the plane"),
+    "digits": Kind(
+        DDPM.for_images, (16, 128, 1024), 128, (GRAPHS, COMPILED, GRAPHS_16), "the book's U-Net, 28x28 pixels"
+    ),
+    "large": Kind(
+        large, (16, 64, 256), 64, (COMPILED, GRAPHS_16),
+        "a U-Net of 128, 256 and 256 channels with 18 million weights, 32x32 pixels in three colours",
+    ),
+}  # fmt: skip
+
+
+def data_of(kind: str, device: torch.device, examples: int = EXAMPLES) -> Tensor:
+    """Return random examples in [-1, 1]."""
+    shape = KINDS[kind].make().shape
+    return 2 * torch.rand(examples, *shape, generator=make_generator(0, device), device=device) - 1
+
+
+def flops(kind: str) -> int:
+    """Return the floating-point operations of one pass of the network over one example."""
+    model = KINDS[kind].make()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.network(torch.zeros(1, *model.shape), 1)
+    return counter.get_total_flops()
+
+
+def peak(precision: str, device: torch.device, size: int) -> float:
+    """Return the operations a second of a large matrix product; in float32 as convolutions do it, in TensorFloat-32."""
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    before, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, True
+    try:
+        return 2 * size**3 / seconds(lambda: a @ b, device)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def seconds(work: Callable[[], object], device: torch.device, *, budget: float = 0.5) -> float:
+    """Return what one call takes: the median of blocks of calls, of about ``budget`` seconds together."""
+
+    def block(calls: int) -> float:
+        wait(device)
+        start = time.perf_counter()
+        for _ in range(calls):
+            work()
+        wait(device)
+        return (time.perf_counter() - start) / calls
+
+    block(1)
+    once = block(1)
+    blocks = 3 if once > budget / 3 else 5
+    return statistics.median(block(max(1, round(budget / blocks / once))) for _ in range(blocks))
+
+
+def wait(device: torch.device) -> None:
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+
+
+class Loop:
+    """The same network in one library's loop.
+
+    Args:
+        model: the book's model; its network is trained.
+        data: (N, *model.shape) in [-1, 1], on the device.
+        batch: examples in a step of training and in a walk of sampling.
+    """
+
+    name, packages = "", ()
+
+    def __init__(self, model: DDPM, data: Tensor, batch: int) -> None:
+        self.model, self.data, self.batch, self.device = model.to(data.device), data, batch, data.device
+        self.network = self.model.network
+        self.build()
+
+    def build(self) -> None:
+        raise NotImplementedError
+
+    def train(self) -> None:
+        raise NotImplementedError
+
+    def sample(self) -> Tensor:
+        raise NotImplementedError
+
+    def noise(self) -> Tensor:
+        return torch.randn(self.batch, *self.model.shape, device=self.device)
+
+
+class Bare(Loop):
+    """Forward, backward and a fused optimizer on one batch; as many passes as a walk has steps."""
+
+    name = "bare calls"
+
+    def build(self) -> None:
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4, fused=True)
+        self.x, self.target = self.noise(), self.noise()
+        self.t = torch.randint(1, 1000, (self.batch,), device=self.device)
+
+    def train(self) -> None:
+        for _ in range(STEPS):
+            self.optimizer.zero_grad()
+            nn.functional.mse_loss(self.network(self.x, self.t), self.target).backward()
+            self.optimizer.step()
+
+    @torch.no_grad()
+    def sample(self) -> Tensor:
+        for _ in range(WALK):
+            answer = self.network(self.x, self.t)
+        return answer
+
+
+class Diffutils(Loop):
+    """The book's loop, with an average of the weights; DDIM."""
+
+    name, option = "diffutils", "float32"
+
+    def build(self) -> None:
+        self.precision, mode = OPTIONS[self.option]
+        self.run = TrainingRun(
+            self.model, self.data, steps=10**6, batch_size=self.batch, lr=1e-4, ema_decay=0.999, device=self.device,
+            precision=self.precision, compile_mode=mode, block=STEPS,
+        )  # fmt: skip
+        self.generator = make_generator(0, self.device)
+        self.sampler = DDIM(self.model, self.model.schedule.respaced(WALK))
+
+    def train(self) -> None:
+        self.run.advance(after_block=TrainingRun.stop)
+
+    def sample(self) -> Tensor:
+        shape = (self.batch, *self.model.shape)
+        return self.sampler.sample(shape, generator=self.generator, precision=self.precision)
+
+
+class Diffusers(Loop):
+    """The loop of its example of unconditional training, which reads every loss; its DDIM."""
+
+    name, packages = "diffusers", ("diffusers",)
+
+    def build(self) -> None:
+        from accelerate import Accelerator
+        from diffusers import DDIMScheduler, DDPMScheduler
+        from diffusers.optimization import get_scheduler
+        from diffusers.training_utils import EMAModel
+
+        self.accelerator = Accelerator(cpu=self.device.type == "cpu")
+        optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
+        loader = torch.utils.data.DataLoader(self.data.cpu(), batch_size=self.batch, shuffle=True, drop_last=True)
+        rate = get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=10**6)
+        prepared = self.accelerator.prepare(self.network, optimizer, loader, rate)
+        self.network, self.optimizer, loader, self.rate = prepared
+        self.average = EMAModel(self.network.parameters(), decay=0.9999)
+        self.average.to(self.device)
+        self.batches = itertools.chain.from_iterable(itertools.repeat(loader))
+        self.scheduler = DDPMScheduler(num_train_timesteps=1000)
+        self.walk = DDIMScheduler.from_config(self.scheduler.config)
+        self.walk.set_timesteps(WALK)
+
+    def train(self) -> None:
+        for clean in itertools.islice(self.batches, STEPS):
+            noise = torch.randn_like(clean)
+            t = torch.randint(0, 1000, (len(clean),), device=clean.device).long()
+            loss = nn.functional.mse_loss(self.network(self.scheduler.add_noise(clean, noise, t), t), noise)
+            self.accelerator.backward(loss)
+            self.accelerator.clip_grad_norm_(self.network.parameters(), 1.0)
+            self.optimizer.step()
+            self.rate.step()
+            self.optimizer.zero_grad()
+            self.average.step(self.network.parameters())
+            loss.detach().item()
+
+    @torch.no_grad()
+    def sample(self) -> Tensor:
+        x = self.noise()
+        for t in self.walk.timesteps:
+            x = self.walk.step(self.network(x, t), t, x).prev_sample
+        return x
+
+
+class DenoisingDiffusion(Loop):
+    """Its Trainer, which reads images from a folder and every loss; its DDIM."""
+
+    name, packages = "denoising-diffusion-pytorch", ("denoising-diffusion-pytorch",)
+
+    def build(self) -> None:
+        from denoising_diffusion_pytorch import GaussianDiffusion, Trainer
+
+        class Told(nn.Module):
+            # what the library asks a network, and its third argument
+            def __init__(self, network: UNet) -> None:
+                super().__init__()
+                self.network, self.channels, self.out_dim = network, network.channels, network.channels
+                self.self_condition = self.random_or_learned_sinusoidal_cond = False
+
+            def forward(self, x: Tensor, t: Tensor, _: None = None) -> Tensor:
+                return self.network(x, t)
+
+        self.folder = tempfile.TemporaryDirectory()
+        images = save_images(self.data, Path(self.folder.name, "images"))
+        model = GaussianDiffusion(Told(self.network), image_size=self.model.shape[-1], sampling_timesteps=WALK)
+        self.diffusion = model.to(self.device)
+        self.trainer = Trainer(
+            self.diffusion, str(images), train_batch_size=self.batch, train_num_steps=0, num_samples=4,
+            save_and_sample_every=10**9, results_folder=self.folder.name, calculate_fid=False,
+        )  # fmt: skip
+
+    def train(self) -> None:
+        self.trainer.train_num_steps += STEPS
+        self.trainer.train()
+
+    def sample(self) -> Tensor:
+        return self.diffusion.sample(batch_size=self.batch)
+
+
+def save_images(data: Tensor, folder: Path) -> Path:
+    """Write images in [-1, 1] as PNG files and return their folder."""
+    from PIL import Image
+
+    folder.mkdir()
+    pixels = ((data + 1) * 127.5).byte().permute(0, 2, 3, 1).squeeze(-1).cpu().numpy()
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{index}.png")
+    return folder
+
+
+LOOPS: tuple[type[Loop], ...] = (Bare, Diffutils, Diffusers, DenoisingDiffusion)
+
+
+def rates(loop: Loop) -> dict[str, float]:
+    """Return the examples a second of training, and of walks from noise to data."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        training = STEPS * loop.batch / seconds(loop.train, loop.device)
+        return {"training": training, "sampling": loop.batch / seconds(loop.sample, loop.device)}
+
+
+def with_option(kind: str, option: str, batch: int, device: torch.device) -> Diffutils:
+    torch._dynamo.reset()  # a cache that is full would leave the next network uncompiled
+    chosen = type("Chosen", (Diffutils,), {"option": option})
+    return chosen(KINDS[kind].make(), data_of(kind, device), batch)
+
+
+def option_rows(kinds: list[str]) -> Iterator[tuple[str, str, int]]:
+    """Yield the rows of the first table: plain ones at every batch size, then compiled ones at that of the second table."""
+    plain = [option for option, (_, mode) in OPTIONS.items() if mode is None]
+    yield from ((kind, option, batch) for kind in kinds for option in plain for batch in KINDS[kind].batches)
+    yield from ((kind, option, KINDS[kind].compared) for kind in kinds for option in KINDS[kind].compiled)
+
+
+def compile_only(row: tuple[str, str, int]) -> None:
+    """Fill torch's cache of compiled code, on disk, with what a row needs."""
+    loop = with_option(*row, default_device())
+    loop.train()
+    loop.sample()
+
+
+def measure_options(kinds: list[str], peaks: dict[str, float], device: torch.device) -> Iterator[dict]:
+    """Yield the rows of the first table."""
+    work = {kind: flops(kind) for kind in kinds}
+    for kind, option, batch in option_rows(kinds):
+        row = {"model": kind, "option": option, "batch": batch, **rates(with_option(kind, option, batch, device))}
+        for what, passes in (("training", 3), ("sampling", WALK)):  # a backward pass costs two forward ones
+            row[f"{what}_share"] = row[what] * passes * work[kind] / peaks[OPTIONS[option][0]]
+        print(row, flush=True)
+        yield row
+
+
+def measure_loops(kinds: list[str], device: torch.device) -> Iterator[dict]:
+    """Yield the rows of the second table."""
+    for kind, loop in itertools.product([kind for kind in kinds if kind != "points"], LOOPS):
+        batch = KINDS[kind].compared
+        torch.manual_seed(0)
+        row = {"model": kind, "loop": loop.name, "batch": batch}
+        row |= rates(loop(KINDS[kind].make(), data_of(kind, device), batch))
+        print(row, flush=True)
+        yield row
+
+
+def report(options: list[dict], loops: list[dict], where: dict) -> str:
+    """Return the page."""
+    order = {key: place for place, key in enumerate(itertools.product(KINDS, OPTIONS))}
+    first = [
+        [row["model"], row["option"], f"{row['batch']:,}"]
+        + [cell for what in ("training", "sampling") for cell in (f"{row[what]:,.0f}", f"{row[what + '_share']:.1%}")]
+        for row in sorted(options, key=lambda row: (order[row["model"], row["option"]], row["batch"]))
+    ]
+    bare = {row["model"]: row for row in loops if row["loop"] == Bare.name}
+    second = [
+        [row["model"], row["loop"]]
+        + [c for w in ("training", "sampling") for c in (f"{row[w]:,.0f}", f"{bare[row['model']][w] / row[w]:.2f}")]
+        for row in loops
+    ]
+    peaks = ", ".join(f"{rate / 1e12:,.0f} in {name}" for name, rate in where["peaks"].items())
+    kinds = "; ".join(f"{name}: {kind.title}" for name, kind in KINDS.items())
+    return "\n\n".join(
+        (
+            "# How much of a GPU is used",
+            f"Examples a second on one {where['device']}: in training, and in sampling by walks of {WALK} steps of DDIM. "
+            "A share is what the network computes in that time over what a large matrix product reaches in the same "
+            f"precision (10^12 operations a second: {peaks}). Float32 means TensorFloat-32 in convolutions, as torch has "
+            f"it unless told otherwise, and is compared with products in TensorFloat-32. The models are: {kinds}. The time "
+            f"to compile is left out. {described(where)}",
+            table(["model", "option", "batch", "training", "share", "sampling", "share"], first),
+            "The same networks in the loops of other libraries, in float32, in batches of "
+            f"{', '.join(f'{kind.compared} ({name})' for name, kind in KINDS.items() if name != 'points')}. Bare calls "
+            "are forward, backward and a fused optimizer on one batch, over and over, and as many passes of the network "
+            "as a walk has steps. The columns beside the rates are seconds over those of the bare calls.",
+            table(["model", "loop", "training", "over bare", "sampling", "over bare"], second),
+            "Made by `python benchmarks/gpu.py`.",
+        )
+    )
+
+
+def main() -> None:
+    """Run the benchmark and write its results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--size", type=int, default=8192, help="of the matrices whose product is the peak")
+    parser.add_argument("--compile", type=int, default=0, metavar="PROCESSES")
+    parser.add_argument("--name", default="gpu", help="of the result files")
+    options = parser.parse_args()
+    device = default_device()
+    if options.compile:
+        todo = [row for row in option_rows(options.kinds) if OPTIONS[row[1]][1] is not None][::-1]  # the large first
+        with multiprocessing.get_context("spawn").Pool(options.compile, maxtasksperchild=1) as pool:
+            pool.map(compile_only, todo, chunksize=1)
+        return
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    peaks = {precision: peak(precision, device, options.size) for precision in ("float32", "bfloat16")}
+    packages = [package for loop in LOOPS for package in loop.packages]
+    where = {**setting(*packages), "device": name, "peaks": peaks}
+    loops, rows = list(measure_loops(options.kinds, device)), []
+    for row in measure_options(options.kinds, peaks, device):
+        rows.append(row)
+        # written after each row: a run that is cut off keeps what it has
+        write(options.name, report(rows, loops, where), {"setting": where, "options": rows, "loops": loops})
+
+
+if __name__ == "__main__":
+    main()
