@@ -277,8 +277,19 @@ class Schedule(NamedSchedules):
         if isinstance(t, int):
             shape = (1,) * like.ndim
             return [torch.full(shape, float(table[t]), dtype=like.dtype, device=like.device) for table in tables]
+        return self.at_times(tables, t, like)
+
+    def at_times(self, tables: Sequence[Tensor], t: Tensor, like: Tensor) -> list[Tensor]:
+        """Return ``table[t]`` of each table as ``gather_all`` does, for times (B,) that are not looked at.
+
+        A look at them, or a table that is copied to a GPU at every call, would make a training loop wait for the GPU.
+        """
         values = (self._cast(table, t.device, like.dtype)[t] for table in tables)
         return [value.to(like.device).reshape(-1, *[1] * (like.ndim - 1)) for value in values]
+
+    def network_times(self, t: Tensor) -> Tensor:
+        """Return the times (B,) that a network must be given at steps t (B,), which are not looked at."""
+        return self.at_times([self.timesteps], t, t)[0]
 
     def check_time(self, t: int | Tensor, batch: int, *, minimum: int = 0) -> int | Tensor:
         """Return t as an int, or as a LongTensor (batch,), if every entry is in minimum..T.

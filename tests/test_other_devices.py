@@ -75,6 +75,32 @@ def test_a_loss_and_its_gradient(name, model, shape, where) -> None:
     assert all(p.grad is not None and p.grad.device.type == "meta" for p in model.parameters())
 
 
+class NoCopyFromTheProcessor(TorchDispatchMode):
+    """Raises where a tensor of the processor is copied elsewhere: a GPU is waited for at each such copy."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        left = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor) and leaf.device.type == "cpu"]
+        if function is torch.ops.aten._to_copy.default and left and result.device.type != "cpu":
+            raise TypeError(f"a tensor of shape {tuple(result.shape)} is copied to {result.device}")
+        return result
+
+
+QUIET = {name: (model, shape) for name, model, shape in trained_models() if model.variance_output is None}
+QUIET["NCSN"] = NCSN(MLP(2, width=8, depth=1, seed=0), SCHEDULE), (2,)
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_from_the_second_step_on_nothing_is_copied_to_the_device(name) -> None:
+    model, shape = QUIET[name]
+    model, x = model.to("meta"), torch.zeros(4, *shape, device="meta")
+    model.loss(x).backward()
+    with NoCopyFromTheProcessor():
+        model.loss(x).backward()
+        with pytest.raises(TypeError, match=r"shape \(11,\) is copied to meta"):
+            SCHEDULE.beta.to("meta")
+
+
 @pytest.mark.parametrize("walk", WALKS)
 @pytest.mark.parametrize("prediction", [name for name in PREDICTIONS if name != "score"])
 def test_a_walk(walk, prediction) -> None:

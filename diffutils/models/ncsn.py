@@ -122,7 +122,7 @@ class NCSN(nn.Module):
         t = torch.randint(1, self.schedule.T + 1, (len(x),), generator=generator, device=device).to(x.device)
         z = draw_noise(x, generator=generator)
         tables = (self.schedule.sqrt_alpha_bar, self.schedule.sqrt_one_minus_alpha_bar, self.schedule.noise_levels)
-        a, s, level = (table.to(x.dtype).to(x.device)[t].view(-1, *[1] * (x.ndim - 1)) for table in tables)
+        a, s, level = self.schedule.at_times(tables, t, x)
         score = self._score(x + level * z, t, a, s, level)
         return (level * score + z).square().mean()
 

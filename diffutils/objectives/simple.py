@@ -52,9 +52,9 @@ def l_simple(
     eps = draw_noise(x0, generator=generator) if noise is None else noise
     require(t.shape == x0.shape[:1], "t.shape", tuple(t.shape), f"({len(x0)},)")
     check_same_shape("noise", eps, "x0", x0)
-    a, s = (at_times(table, t, x0) for table in (schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar))
+    a, s = schedule.at_times([schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar], t, x0)
     x_t = a * x0 + s * eps
-    guess = denoiser(x_t, schedule.timesteps.to(t.device)[t])
+    guess = denoiser(x_t, schedule.network_times(t))
     check_same_shape("denoiser(x_t, t)", guess, "x0", x0)
     guess = convert_at(guess, x_t, a, s, source, target)
     truth = {"eps": eps, "x0": x0, "v": a * eps - s * x0, "score": -eps / s}[target]
@@ -73,14 +73,6 @@ def simple_weight(schedule: Schedule, variance: str | Tensor = "beta") -> Tensor
     weight = schedule.beta.square() / (2 * sigma2 * schedule.alpha * schedule.sigma2)
     weight[0] = 0.0
     return weight
-
-
-def at_times(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
-    """Return ``table[t]`` in the dtype and on the device of ``like``, shaped (B, 1, ..., 1); t is not checked.
-
-    ``Schedule.gather`` looks at t to check it, which a training loop on a GPU would have to wait for.
-    """
-    return table.to(like.dtype).to(like.device)[t].reshape(-1, *[1] * (like.ndim - 1))
 
 
 def check_batch(x0: Tensor) -> None:

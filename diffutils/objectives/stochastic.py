@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from diffutils.objectives.bound import element_terms
-from diffutils.objectives.simple import at_times, check_batch
+from diffutils.objectives.simple import check_batch
 from diffutils.process import convert_at, draw_noise
 from diffutils.samplers import (
     Denoiser,
@@ -121,22 +121,27 @@ def _draw(denoiser: Denoiser, schedule: Schedule, x0: Tensor, shares: Tensor, ge
     kind, prediction = variance_output_of(denoiser), prediction_of(denoiser)
     t = draw_times(shares, x0, generator)
     eps = draw_noise(x0, generator=generator)
-    a, s = (at_times(table, t, x0) for table in (schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar))
+    a, s = schedule.at_times([schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar], t, x0)
     x_t = a * x0 + s * eps
-    value, output = denoiser.with_variance(x_t, schedule.timesteps.to(t.device)[t])
+    value, output = denoiser.with_variance(x_t, schedule.network_times(t))
     square = (x0 - convert_at(value, x_t, a, s, prediction, "x0")).square()
     truth = {"eps": eps, "x0": x0, "v": a * eps - s * x0, "score": -eps / s}[prediction]
     tables = (schedule.beta, posterior_variances(schedule, kind))
-    log_variance = learned_log_variance(output, kind, *tables, lambda table: at_times(table, t, x0))
+    log_variance = learned_log_variance(output, kind, *tables, lambda table: _at_times(table, t, x0))
     return _Draw(value, truth, square, log_variance, t)
 
 
 def _terms(schedule: Schedule, square: Tensor, draw: _Draw, shares: Tensor) -> Tensor:
     """L_{t-1} / p_t of each example, (B,)."""
     first = (draw.t == 1).reshape(-1, *[1] * (square.ndim - 1))
-    parts = element_terms(schedule, square, draw.log_variance, lambda table: at_times(table, draw.t, square), first)
-    weight = at_times(torch.cat([shares[:1], 1 / shares]), draw.t, square).flatten()
+    parts = element_terms(schedule, square, draw.log_variance, lambda table: _at_times(table, draw.t, square), first)
+    weight = _at_times(torch.cat([shares[:1], 1 / shares]), draw.t, square).flatten()
     return weight * parts.flatten(1).sum(1)
+
+
+def _at_times(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
+    """Return ``table[t]`` as ``Schedule.at_times`` does, of a table that is made for this call."""
+    return table.to(like.dtype).to(like.device)[t].reshape(-1, *[1] * (like.ndim - 1))
 
 
 def _prior(schedule: Schedule, x0: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ FAULTS = {
         ("target v with its sign turned", "l_simple", "a * eps - s * x0", "s * x0 - a * eps"),
         ("target score without its minus sign", "l_simple", '"score": -eps / s', '"score": eps / s'),
         ("noise scaled by sqrt(alpha_bar)", "l_simple", "a * x0 + s * eps", "a * x0 + a * eps"),
-        ("the network asked at another time", "l_simple", "schedule.timesteps.to(t.device)[t]", "t"),
+        ("the network asked at another time", "l_simple", "schedule.network_times(t)", "t"),
         ("signed errors averaged", "l_simple", "(guess - truth).square().mean()", "(guess - truth).mean().square()"),
         ("summed instead of averaged", "l_simple", ".square().mean()", ".square().sum()"),
         ("weight 1 / (2 sigma^4)", "simple_weight", "2 * sigma2 *", "2 * sigma2.square() *"),
@@ -111,7 +111,7 @@ FAULTS = {
         ("respaced times not mapped back", "Schedule.respaced", "self.timesteps[kept[1:]]", "torch.arange(1, steps + 1)"),
         ("respaced schedule ends before T", "Schedule.respaced", "(2 * k * self.T + steps) // (2 * steps)",
          "k * (self.T // steps)"),
-        ("one time too early for a batch", "Schedule.gather_all", "t.device, like.dtype)[t]", "t.device, like.dtype)[t - 1]"),
+        ("one time too early for a batch", "Schedule.at_times", "t.device, like.dtype)[t]", "t.device, like.dtype)[t - 1]"),
         ("one time too early for a single t", "Schedule.gather_all", "float(table[t])", "float(table[t - 1])"),
         ("times after T let in", "Schedule.check_time", "minimum <= low and high <= self.T", "minimum <= low"),
         ("tables mixed up in the cache", "Schedule._cast", "key = (id(table), device, dtype)\n        source, copy = "
