@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from diffutils.process import PREDICTIONS, convert_at, draw_noise
 from diffutils.samplers import Denoiser, check_signal, prediction_of, reverse_variance
@@ -58,7 +59,7 @@ def l_simple(
     check_same_shape("denoiser(x_t, t)", guess, "x0", x0)
     guess = convert_at(guess, x_t, a, s, source, target)
     truth = {"eps": eps, "x0": x0, "v": a * eps - s * x0, "score": -eps / s}[target]
-    return (guess - truth).square().mean()
+    return F.mse_loss(guess, truth)
 
 
 def simple_weight(schedule: Schedule, variance: str | Tensor = "beta") -> Tensor:
