@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffutils.device import make_generator
+from diffutils.frechet import frechet_distance
 
 FEATURES, SPLITS, STEPS, BATCH = 64, 20, 800, 64
 
@@ -58,19 +59,6 @@ def _moved(images: Tensor, reach: int) -> Tensor:
     return F.pad(images, [reach] * 4, value=-1.0)[:, :, down : down + side, right : right + side]
 
 
-def frechet(x: Tensor, y: Tensor) -> float:
-    """Return the squared Frechet distance of the Gaussians that two sets of features, (n, d) and (m, d), have.
-
-    Source: Dowson and Landau 1982: |m - m'|^2 + tr(S + S' - 2 (S^(1/2) S' S^(1/2))^(1/2)).
-    """
-    x, y = x.double(), y.double()
-    s, other = torch.cov(x.T), torch.cov(y.T)
-    values, vectors = torch.linalg.eigh(s)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ other @ root).clamp(min=0).sqrt().sum()
-    return float((x.mean(0) - y.mean(0)).square().sum() + s.trace() + other.trace() - 2 * cross)
-
-
 class Judge:
     """Figures of samples of one data set.
 
@@ -87,7 +75,7 @@ class Judge:
         self.halves = [
             features[torch.randperm(len(features), generator=generator)].chunk(2) for _ in range(SPLITS)
         ]
-        self.floor = statistics.mean(frechet(other, reference) for other, reference in self.halves)
+        self.floor = statistics.mean(frechet_distance(other, reference) for other, reference in self.halves)
         self.real_distance = self._nearest(self.real)
 
     def quality(self, x: Tensor) -> dict[str, float]:
@@ -102,7 +90,7 @@ class Judge:
         distances = []
         for _, reference in self.halves:
             drawn = torch.randperm(len(features), generator=generator)[: len(reference)]
-            distances.append(frechet(features[drawn], reference))
+            distances.append(frechet_distance(features[drawn], reference))
         return {
             "frechet": statistics.mean(distances) / self.floor,
             "confidence": self._confidence(x),

@@ -342,12 +342,35 @@ def measure_loops(kinds: list[str], device: torch.device) -> Iterator[dict]:
         yield row
 
 
+def growth(options: list[dict]) -> str:
+    """Return the sentence on how a step of training grows with its batch."""
+    parts = []
+    for kind in KINDS:
+        rows = [row for row in options if row["model"] == kind and row["option"] == "float32"]
+        if len(rows) > 1:
+            low, high = (pick(rows, key=lambda row: row["batch"]) for pick in (min, max))
+            slower = high["batch"] / high["training"] / (low["batch"] / low["training"])
+            parts.append(f"{kind}: {high['batch'] // low['batch']} times the batch, {slower:.1f} times the time")
+    return (
+        f"A step of training in float32 grows with its batch like this: {'; '.join(parts)}. Where a share is small, the card "
+        "waits for the processor, which starts one small piece of work after the other."
+    )
+
+
+def agreement(options: list[dict], loops: list[dict]) -> str:
+    """Return the sentence on how far two measurements of the same differ."""
+    first = {(row["model"], row["batch"]): row for row in options if row["option"] == "float32"}
+    pairs = [(row, first.get((row["model"], row["batch"]))) for row in loops if row["loop"] == Diffutils.name]
+    worst = max(abs(row[w] / other[w] - 1) for row, other in pairs if other for w in ("training", "sampling"))
+    return f"The book's loop in float32 stands in both tables: measured twice, it differs by up to {worst:.0%}."
+
+
 def report(options: list[dict], loops: list[dict], where: dict) -> str:
     """Return the page."""
     order = {key: place for place, key in enumerate(itertools.product(KINDS, OPTIONS))}
     first = [
         [row["model"], row["option"], f"{row['batch']:,}"]
-        + [cell for what in ("training", "sampling") for cell in (f"{row[what]:,.0f}", f"{row[what + '_share']:.1%}")]
+        + [cell for what in ("training", "sampling") for cell in (f"{row[what]:,.0f}", f"{100 * row[what + '_share']:.2g}%")]
         for row in sorted(options, key=lambda row: (order[row["model"], row["option"]], row["batch"]))
     ]
     bare = {row["model"]: row for row in loops if row["loop"] == Bare.name}
@@ -358,23 +381,24 @@ def report(options: list[dict], loops: list[dict], where: dict) -> str:
     ]
     peaks = ", ".join(f"{rate / 1e12:,.0f} in {name}" for name, rate in where["peaks"].items())
     kinds = "; ".join(f"{name}: {kind.title}" for name, kind in KINDS.items())
-    return "\n\n".join(
-        (
-            "# How much of a GPU is used",
-            f"Examples a second on one {where['device']}: in training, and in sampling by walks of {WALK} steps of DDIM. "
-            "A share is what the network computes in that time over what a large matrix product reaches in the same "
-            f"precision (10^12 operations a second: {peaks}). Float32 means TensorFloat-32 in convolutions, as torch has "
-            f"it unless told otherwise, and is compared with products in TensorFloat-32. The models are: {kinds}. The time "
-            f"to compile is left out. {described(where)}",
-            table(["model", "option", "batch", "training", "share", "sampling", "share"], first),
-            "The same networks in the loops of other libraries, in float32, in batches of "
-            f"{', '.join(f'{kind.compared} ({name})' for name, kind in KINDS.items() if name != 'points')}. Bare calls "
-            "are forward, backward and a fused optimizer on one batch, over and over, and as many passes of the network "
-            "as a walk has steps. The columns beside the rates are seconds over those of the bare calls.",
-            table(["model", "loop", "training", "over bare", "sampling", "over bare"], second),
-            "Made by `python benchmarks/gpu.py`.",
-        )
-    )
+    compared = ", ".join(f"{kind.compared} ({name})" for name, kind in KINDS.items() if name != "points")
+    parts = [
+        "# How much of a GPU is used",
+        f"Examples a second on one {where['device']}: in training, and in sampling by walks of {WALK} steps of DDIM. "
+        "A share is what the network computes in that time over what a large matrix product reaches in the same "
+        f"precision (10^12 operations a second: {peaks}). Float32 means TensorFloat-32 in convolutions alone, as torch "
+        f"has it unless told otherwise, and is compared with products in TensorFloat-32. The models are: {kinds}. "
+        f"{described(where)}",
+        table(["model", "option", "batch", "training", "share", "sampling", "share"], first),
+        growth(options),
+        "The same networks in the loops of other libraries, in float32, in batches of "
+        f"{compared}. Bare calls are forward, backward and a fused optimizer on one batch, over and over, and as many "
+        "passes of the network as a walk has steps. The columns beside the rates are seconds over those of the bare calls.",
+        table(["model", "loop", "training", "over bare", "sampling", "over bare"], second),
+        f"{agreement(options, loops)} {where.get('note', '')}".strip(),
+        "Made by `python benchmarks/gpu.py`.",
+    ]
+    return "\n\n".join(parts)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 Every option trains the same model from the same start on the same batches, some steps at a time in turn with the
 others, and then samples. Times are given over those of plain float32: below 1 is faster. The loss at the end tells
 whether the option has changed more than the time. Runs on the device that ``diffutils.device`` chooses: CPU seconds of
-one thread on a CPU, seconds between synchronisations on a GPU. On a CUDA device "reduce-overhead" (CUDA graphs) joins.
+one thread on a CPU, seconds between synchronisations on a GPU. For a CUDA device there is ``gpu.py``.
 
     python benchmarks/options.py                # about five minutes on one core, most of it compiling
     python benchmarks/options.py --rounds 3
@@ -35,10 +35,6 @@ OPTIONS: dict[str, tuple[str, str | None]] = {
     "compiled": ("float32", "default"),
     "bfloat16, compiled": ("bfloat16", "default"),
 }
-REPLAYED = {
-    "CUDA graphs": ("float32", "reduce-overhead"),
-    "bfloat16, CUDA graphs": ("bfloat16", "reduce-overhead"),
-}
 # network: batch size of training, number of samples, training steps of a block and steps of a walk
 SIZES = {"MLP": (512, 256, 100), "U-Net": (128, 64, 20)}
 
@@ -68,7 +64,7 @@ class Run:
 
     def __init__(self, name: str, option: str, blocks: int, device: torch.device) -> None:
         batch, self.samples, self.steps = SIZES[name]
-        self.precision, mode = (OPTIONS | REPLAYED)[option]
+        self.precision, mode = OPTIONS[option]
         model, data = example(name)
         settings = dict(precision=self.precision, compile_mode=mode, block=self.steps, device=device)
         self.run = TrainingRun(model, data, steps=blocks * self.steps, batch_size=batch, **settings)
@@ -90,9 +86,8 @@ class Run:
 
 def measure(name: str, rounds: int, device: torch.device) -> list[dict]:
     """Return one row for each option: its times over those of float32, round by round, and its last loss likewise."""
-    options = OPTIONS | REPLAYED if device.type == "cuda" else OPTIONS
-    runs = {option: Run(name, option, rounds + 1, device) for option in options}
-    seconds = {option: {"training": [], "sampling": []} for option in options}
+    runs = {option: Run(name, option, rounds + 1, device) for option in OPTIONS}
+    seconds = {option: {"training": [], "sampling": []} for option in OPTIONS}
     for round_number in range(rounds + 1):
         for option, run in runs.items():
             pair = {"training": timed(run.train_block, device), "sampling": timed(run.sample, device)}

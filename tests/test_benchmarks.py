@@ -14,7 +14,6 @@ from diffutils.distributions import GaussianMixture
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 from digits import nearest, replaced  # noqa: E402  (found through the line above)
-from features import frechet  # noqa: E402
 from growth import power  # noqa: E402
 from limits import REAL, as_real  # noqa: E402
 from quality import kl_to_density  # noqa: E402
@@ -52,15 +51,6 @@ def test_a_distance_is_told_from_that_of_real_data_by_its_own_scatter():
     for name, added in shifts.items():
         rows += [{"seed": seed, "contender": name, "d": x + y} for seed, (x, y) in enumerate(zip(real, added))]
     assert as_real(rows, "d", list(shifts)) == ["unsteady", "below"]
-
-
-def test_frechet_distance_of_a_set_that_is_stretched_and_moved():
-    x = torch.randn(500, 4, generator=make_generator(0), dtype=torch.float64) * torch.tensor([2.0, 1.0, 0.5, 0.1])
-    y = 1.5 * x + 0.3
-    moved = (0.5 * x.mean(0) + 0.3).square().sum()
-    assert frechet(x, y) == pytest.approx(float(moved + 0.25 * torch.cov(x.T).trace()), rel=1e-9)
-    assert frechet(y, x) == pytest.approx(frechet(x, y), rel=1e-9)
-    assert frechet(x, x) == pytest.approx(0, abs=1e-9)
 
 
 def test_the_digits_page_says_who_comes_nearest_and_what_guidance_does():

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 # module: (what is wrong, function, before, after)
 FAULTS = {
+    "frechet": [
+        ("means ignored", "frechet_distance", "(x.mean(0) - y.mean(0)).square().sum() + ", ""),
+        ("the cross term once", "frechet_distance", "- 2 * cross", "- cross"),
+        ("eigenvalues for their roots", "frechet_distance", "values.clamp(min=0).sqrt()", "values.clamp(min=0)"),
+        ("the root on one side only", "frechet_distance", "root @ second @ root", "(root @ second)"),
+        ("features below zero", "classifier_features", "torch.relu(", "("),
+        ("always the same number of features", "classifier_features", 'check_int("units", units, 1),', "64,"),
+    ],
     "metrics": [
         ("1-D distances not squared", "sliced_wasserstein", "p=2", "p=1"),
         ("directions not of unit length", "sliced_wasserstein", "directions /= np.linalg.norm(directions, axis=0)", "pass"),
