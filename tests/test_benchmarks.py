@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from diffutils.distributions import GaussianMixture
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
-from digits import nearest, replaced  # noqa: E402  (found through the line above)
+import gpu  # noqa: E402  (found through the line above)
+from common import RESULTS  # noqa: E402
+from digits import nearest, replaced  # noqa: E402
 from growth import power  # noqa: E402
 from limits import REAL, as_real  # noqa: E402
 from quality import kl_to_density  # noqa: E402
@@ -74,6 +77,22 @@ def test_the_digits_page_says_who_comes_nearest_and_what_guidance_does():
 )
 def test_a_run_from_a_seed_on_replaces_its_own_rows_alone(contender, seed, anew):
     assert replaced({"contender": contender, "seed": seed}, ["azula", "real images"], 2) == anew
+
+
+def test_the_page_of_the_gpu_is_made_of_its_numbers():
+    kept = json.loads((RESULTS / "gpu.json").read_text())
+    page = gpu.report(kept["options"], kept["loops"], kept["setting"])
+    assert page == (RESULTS / "gpu.md").read_text().rstrip()
+
+
+def test_a_gpu_kept_busy_takes_as_many_times_longer_as_its_batch_is_larger():
+    rows = [{"model": "digits", "option": "float32", "batch": b, "training": 500.0} for b in (16, 1024)]
+    assert "digits: 64 times the batch, 64.0 times the time" in gpu.growth(rows)
+
+
+def test_the_operations_of_a_pass_are_those_of_its_layers():
+    weights = sum(p.numel() for p in gpu.KINDS["points"].make().parameters() if p.ndim == 2)
+    assert 0.95 < gpu.flops("points") / (2 * weights) <= 1
 
 
 def test_power_is_that_of_the_three_largest_sizes():

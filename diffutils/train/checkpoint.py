@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 NAME = "checkpoint.pt"
-FORMAT = "diffutils.train 1"
+FORMAT = "diffutils.train 2"
 # The end of the names of files that are being written.
 UNFINISHED = ".unfinished"
 
