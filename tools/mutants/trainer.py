@@ -8,6 +8,10 @@ FAULTS = {
         ("bfloat16 asked for and not used", "autocast", 'if precision == "float32":', "if True:"),
         ("half the exponent's range", "autocast", "dtype=torch.bfloat16", "dtype=torch.float16"),
         ("networks left as they are", "compile_networks", "network.compile(mode=mode)", "pass"),
+        ("the time given as an int", "_called", "*(times_for(t, x) if isinstance(t, int) else t for t in times)", "*times"),
+        ("answers that share one memory", "_called", "answer.clone() if copies and isinstance(answer, Tensor) else answer",
+         "answer"),
+        ("answers copied by the default mode alone", "compile_networks", 'mode != "default"', 'mode == "default"'),
     ],
     "train.checkpoint": [
         ("written in place", "write_atomically", "os.replace(beside, path)",
