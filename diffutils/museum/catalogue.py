@@ -93,7 +93,7 @@ exhibits: dict[str, Exhibit] = {
     ),
     "one-off": _exhibit(
         0, "noised to time t, but told t - 1", "objectives.simple.l_simple",
-        "schedule.timesteps.to(t.device)[t]", "schedule.timesteps.to(t.device)[t - 1]",
+        "schedule.network_times(t)", "schedule.network_times(t - 1)",
         statistics.time_told, 5.0, 5.0, "invoke-ai/InvokeAI/pull/1946",
     ),
     "second-slope": _exhibit(
