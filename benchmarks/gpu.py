@@ -380,15 +380,16 @@ def report(options: list[dict], loops: list[dict], where: dict) -> str:
         for row in loops
     ]
     peaks = ", ".join(f"{rate / 1e12:,.0f} in {name}" for name, rate in where["peaks"].items())
-    kinds = "; ".join(f"{name}: {kind.title}" for name, kind in KINDS.items())
+    kinds = "\n".join(f"- **{name}**: {kind.title}." for name, kind in KINDS.items())
     compared = ", ".join(f"{kind.compared} ({name})" for name, kind in KINDS.items() if name != "points")
     parts = [
         "# How much of a GPU is used",
-        f"Examples a second on one {where['device']}: in training, and in sampling by walks of {WALK} steps of DDIM. "
+        f"Examples a second on one {where['device']}, in training, and in sampling by walks of {WALK} steps of DDIM, for "
+        "three models:",
+        kinds,
         "A share is what the network computes in that time over what a large matrix product reaches in the same "
         f"precision (10^12 operations a second: {peaks}). Float32 means TensorFloat-32 in convolutions alone, as torch "
-        f"has it unless told otherwise, and is compared with products in TensorFloat-32. The models are: {kinds}. "
-        f"{described(where)}",
+        f"has it unless told otherwise, and is compared with products in TensorFloat-32. {described(where)}",
         table(["model", "option", "batch", "training", "share", "sampling", "share"], first),
         growth(options),
         "The same networks in the loops of other libraries, in float32, in batches of "
