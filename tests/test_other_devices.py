@@ -13,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from diffutils.models.ddpm import DDPM
-from diffutils.models.dpm import DPM
 from diffutils.models.ncsn import NCSN
 from diffutils.networks import MLP
 from diffutils.process import PREDICTIONS

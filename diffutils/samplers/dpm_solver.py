@@ -17,7 +17,6 @@ import math
 import torch
 from torch import Tensor
 
-from diffutils.process import Value
 from diffutils.samplers.base import Sampler
 from diffutils.samplers.denoiser import Denoiser
 from diffutils.schedule import Schedule
@@ -45,25 +44,31 @@ class DPMSolver2M(Sampler):
         super().__init__(denoiser, schedule, clip=clip)
         self._lambda = (0.5 * schedule.snr.log()).tolist()
         self._before = _NO_STEP
+        self._holds: dict[tuple, tuple[Tensor, float]] = {}
 
     def _step(self, x_t: Tensor, t: int, s: int, generator: torch.Generator | None) -> Tensor:
-        answer = self._answer(x_t, t)
-        x0_hat = self._apply(self._x0, x_t, answer, t)
+        D = x0_hat = self.guess(x_t, t)
         if s == 0:
             self._before = _NO_STEP
             return x0_hat
-        x_s, h = self._apply(self._hold, x_t, answer, t, s), self._lambda[s] - self._lambda[t]
+        h = self._lambda[s] - self._lambda[t]
         state, time, x0_before, h_before = self._before
         if state is x_t and time == t:
-            x_s.add_(x0_hat - x0_before, alpha=0.5 * h / h_before * self._weight(t, s))
+            # lerp takes the difference first, and beyond 1 it goes on along the line.
+            D = torch.lerp(x0_before, x0_hat, 1.0 + 0.5 * h / h_before)
+        x_s = self._held(x_t, D, t, s)
         self._before = (x_s, s, x0_hat, h)
         return x_s
 
-    def _hold(self, x_t: Value, D: Value, t: int, s: int) -> Value:
+    def _held(self, x_t: Tensor, D: Tensor, t: int, s: int) -> Tensor:
         """Return x_s for a guess D that is held over the step."""
-        start, end = self.schedule.levels[t], self.schedule.levels[s]
-        ratio = end.sqrt_one_minus_alpha_bar / start.sqrt_one_minus_alpha_bar
-        return ratio * x_t + self._weight(t, s) * D
+        if (weights := self._holds.get((t, s, x_t.dtype))) is None:
+            start, end = self.schedule.levels[t], self.schedule.levels[s]
+            ratio = end.sqrt_one_minus_alpha_bar / start.sqrt_one_minus_alpha_bar
+            # a tensor, as in Sampler._apply
+            weights = torch.tensor(ratio, dtype=x_t.dtype, device="cpu"), self._weight(t, s)
+            self._holds[t, s, x_t.dtype] = weights
+        return (weights[0] * x_t).add_(D, alpha=weights[1])
 
     def _weight(self, t: int, s: int) -> float:
         """Return the weight of D in x_s."""

@@ -89,7 +89,7 @@ FAULTS = {
         ("log(alpha_bar) walked the wrong way", "Euler._move", "return x_t + way", "return x_t - way"),
     ],
     "samplers.dpm_solver": [
-        ("the guess extrapolated the wrong way", "DPMSolver2M._step", "(x0_hat - x0_before", "(x0_before - x0_hat"),
+        ("the guess extrapolated the wrong way", "DPMSolver2M._step", "torch.lerp(x0_before, x0_hat, 1.0 + 0.5", "torch.lerp(x0_before, x0_hat, 1.0 - 0.5"),
         ("never looks back", "DPMSolver2M._step", "if state is x_t and time == t:", "if False:"),
         ("ratio of the steps turned round", "DPMSolver2M._step", "0.5 * h / h_before", "0.5 * h_before / h"),
         ("extrapolated to the end of the step", "DPMSolver2M._step", "0.5 * h / h_before", "h / h_before"),
