@@ -55,6 +55,12 @@ def ratios(work: Callable[[], Any], bare: Callable[[], Any], *, rounds: int) -> 
     return found
 
 
+def wait(device: torch.device) -> None:
+    """Return when a device has done all that it was given; a CPU always has."""
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+
+
 def setting(*packages: str) -> dict[str, Any]:
     """Return what a reader needs to know to believe the numbers: versions, processor, threads."""
     model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())

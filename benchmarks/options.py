@@ -16,7 +16,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from common import described, setting, table, write
+from common import described, setting, table, wait, write
 
 import torch
 
@@ -52,10 +52,10 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
         start = time.process_time()
         work()
         return time.process_time() - start
-    getattr(torch, device.type).synchronize()
+    wait(device)
     start = time.perf_counter()
     work()
-    getattr(torch, device.type).synchronize()
+    wait(device)
     return time.perf_counter() - start
 
 

@@ -69,7 +69,7 @@ def test_a_classifier_sees_other_digits_and_not_other_halves() -> None:
     assert rest.shape == (len(images) - 1000, 64) and rest.dtype == torch.float64 and bool((rest >= 0).all())
     assert torch.equal(rest, classifier_features(images[:1000], labels[:1000])(images[1000:]))
     halves = frechet_distance(rest[::2], rest[1::2])
-    assert frechet_distance(rest[kinds < 5], rest[kinds >= 5]) > 10 * halves
+    assert frechet_distance(rest[kinds < 5], rest[kinds >= 5]) > 20 * halves
     other = classifier_features(images[:1000], labels[:1000], units=16, seed=1)(images[1000:])
     assert other.shape == (len(rest), 16)
 
