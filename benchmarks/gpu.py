@@ -174,11 +174,29 @@ def growth(options: list[dict]) -> str:
     )
 
 
+def graphs(options: list[dict]) -> str:
+    """Return the sentence on what CUDA graphs are worth."""
+    rows = {(row["model"], row["option"], row["batch"]): row for row in options}
+    parts = []
+    for kind, precision in itertools.product(KINDS, ("float32", "bfloat16")):
+        batch = KINDS[kind].compared
+        plain, graph = (rows.get((kind, option, batch)) for option in (precision, f"{precision}, CUDA graphs"))
+        if plain and graph:
+            training, sampling = (graph[what] / plain[what] for what in ("training", "sampling"))
+            parts.append(f"{kind} in {precision}: {training:.1f} in training, {sampling:.1f} in sampling")
+    if not parts:
+        return ""
+    return f"CUDA graphs start all pieces of a pass at once. So many times as fast they make it: {'; '.join(parts)}."
+
+
 def agreement(options: list[dict], loops: list[dict]) -> str:
     """Return the sentence on how far two measurements of the same differ."""
     first = {(row["model"], row["batch"]): row for row in options if row["option"] == "float32"}
-    pairs = [(row, first.get((row["model"], row["batch"]))) for row in loops if row["loop"] == Diffutils.name]
-    worst = max(abs(row[w] / other[w] - 1) for row, other in pairs if other for w in ("training", "sampling"))
+    again = [row for row in loops if row["loop"] == Diffutils.name and (row["model"], row["batch"]) in first]
+    if not again:
+        return ""
+    pairs = [(row, first[row["model"], row["batch"]]) for row in again]
+    worst = max(abs(row[what] / other[what] - 1) for row, other in pairs for what in ("training", "sampling"))
     return f"The book's loop in float32 stands in both tables: measured twice, it differs by up to {worst:.0%}."
 
 
@@ -209,6 +227,7 @@ def report(options: list[dict], loops: list[dict], where: dict) -> str:
         f"has it unless told otherwise, and is compared with products in TensorFloat-32. {described(where)}",
         table(["model", "option", "batch", "training", "share", "sampling", "share"], first),
         growth(options),
+        graphs(options),
         "The same networks in the loops of other libraries, in float32, in batches of "
         f"{compared}. Bare calls are forward, backward and a fused optimizer on one batch, over and over, and as many "
         "passes of the network as a walk has steps. The columns beside the rates are seconds over those of the bare calls.",
@@ -216,7 +235,7 @@ def report(options: list[dict], loops: list[dict], where: dict) -> str:
         f"{agreement(options, loops)} {where.get('note', '')}".strip(),
         "Made by `python benchmarks/gpu.py`.",
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import re
 import resource
 import shutil
 import signal
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -46,14 +48,17 @@ def words(out: Path, *more: str, **options) -> list[str]:
     return ["--out", str(out), *(word for words in named for word in words), *more]
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "DIFFUTILS_DEVICE": "cpu"}
+def environment(*path: Path) -> dict[str, str]:
+    found = os.pathsep.join(map(str, (*path, ROOT)))
+    return {**os.environ, "PYTHONPATH": found, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "DIFFUTILS_DEVICE": "cpu"}
 
 
-def started(arguments: list[str], *, launch: list[str] = ["-m"], **options) -> subprocess.Popen:  # noqa: B006
+def started(
+    arguments: list[str], *, launch: Sequence[str] = ("-m",), path: Sequence[Path] = (), **options
+) -> subprocess.Popen:
     command = [sys.executable, *launch, "diffutils.train", *arguments]
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    return subprocess.Popen(command, cwd=ROOT, env=environment(), **pipes, **options)
+    return subprocess.Popen(command, cwd=ROOT, env=environment(*path), **pipes, **options)
 
 
 def finished(process: subprocess.Popen, code: int = 0) -> str:
@@ -256,14 +261,17 @@ def test_a_run_that_is_done_does_nothing_more(whole, capsys) -> None:
 # -- several processes -------------------------------------------------------------------------------------------------
 
 
+# accelerate's own launcher starts several processes for GPUs only; with --cpu it starts one and says nothing.
+# The processes find each other at a number: not every machine knows the address of its own name.
+TWO = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc_per_node", "2", "-m"]
+
+
 def test_two_processes_train_as_one(tmp_path, whole) -> None:
     """The same command with the same batch, shared by two processes (gloo): the same losses within float32's rounding."""
-    # accelerate's own launcher starts several processes for GPUs only; with --cpu it starts one and says nothing.
-    # The processes find each other at a number: not every machine knows the address of its own name.
-    here = ["--standalone", "--local-addr", "127.0.0.1"]
-    launch = ["-m", "torch.distributed.run", *here, "--nproc_per_node", "2", "-m"]
+    # Each process believes that its machine has a GPU, as one may that is told to stay on the CPU.
+    (tmp_path / "sitecustomize.py").write_text("import torch\ntorch._C._get_accelerator = lambda: torch.device('cuda')\n")
     out = tmp_path / "run"
-    output = finished(started(words(out), launch=launch))
+    output = finished(started(words(out), launch=TWO, path=[tmp_path]))
     assert output.count("steps made") == 1 and "steps made by 2 processes" in output
     ours, theirs = tensors_of(out), tensors_of(whole)
     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-4, atol=1e-5)
@@ -271,6 +279,14 @@ def test_two_processes_train_as_one(tmp_path, whole) -> None:
     assert len(losses_of(out)) == len(losses_of(whole))
     # and one process goes on where two have ended, or says that they are done
     assert main(words(out, "--resume")) == 0
+
+
+def test_what_stops_a_launch_is_said_by_whoever_meets_it(tmp_path) -> None:
+    """The launcher ends the other processes at once, the first one among them: each says its error itself."""
+    process = started(words(tmp_path / "run", steps=0), launch=TWO)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert re.search(r"^process [01]: error: steps must be an integer of at least 1, got 0$", errors, re.MULTILINE)
 
 
 class Alone:

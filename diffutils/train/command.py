@@ -88,9 +88,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _fail(error: Exception, code: int) -> int:
-    # Every process of a launch meets the same error; the first says it for all.
-    if os.environ.get("RANK", "0") == "0":
-        print(f"error: {error}", file=sys.stderr)
+    # Whichever process of a launch fails first says so: the launcher ends the others before they could.
+    whose = f"process {os.environ['RANK']}: " if "RANK" in os.environ else ""
+    print(f"{whose}error: {error}", file=sys.stderr)
     return code
 
 

@@ -32,6 +32,16 @@ class _Share(nn.Module):
         return l_simple(self.model, self.model.schedule, x0, t=t, noise=noise)
 
 
+def wait_for_everyone(accelerator: Accelerator) -> None:
+    """Return when all processes of a launch have come here."""
+    # accelerate asks a GPU of each process to wait, on a machine that has one, even if the processes compute on the CPU;
+    # there may be fewer GPUs than processes.
+    if accelerator.device.type == "cpu" and accelerator.num_processes > 1:
+        torch.distributed.barrier()
+    else:
+        accelerator.wait_for_everyone()
+
+
 class ParallelRun(TrainingRun):
     """A training run of a DDPM on the devices of ``accelerate``; with one process, the run of ``train``.
 

@@ -15,7 +15,7 @@ import torch
 from diffutils.device import make_generator
 from diffutils.samplers import DDIM
 from diffutils.train import checkpoint, images
-from diffutils.train.parallel import ParallelRun
+from diffutils.train.parallel import ParallelRun, wait_for_everyone
 from diffutils.train.recipe import Recipe
 from diffutils.training_run import TrainingRun
 from diffutils.validation import check_int, require
@@ -81,7 +81,7 @@ class Session:
         if state is not None and not torch.equal(state["beta"], model.schedule.beta):
             raise checkpoint.CheckpointError(f"the checkpoint {kept} was made with another {recipe.schedule} schedule")
         # Every process looks whether the folder holds a run before the first of them writes there.
-        accelerator.wait_for_everyone()
+        wait_for_everyone(accelerator)
         if self.writes:
             self._prepare(0 if state is None else state["run"]["step"])
         self.training = ParallelRun(
