@@ -183,9 +183,10 @@ class TrainingRun:
         self.step = step
 
     def _make_step(self) -> None:
+        # first, so that the memory of the old gradients serves the network's activations
+        self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, self.precision):
             loss = self._loss()
-        self.optimizer.zero_grad(set_to_none=True)
         self._backward(loss)
         self.norms[self.step] = self._clip_gradient()
         self.optimizer.step()
