@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 
 from common import cpu_seconds, described, setting, spread, table, write
 
@@ -89,7 +89,7 @@ def fresh(n: int, seed: int) -> tuple[Tensor, Tensor]:
     return x, -GRID.log_prob(x)
 
 
-@lru_cache(maxsize=None)
+@cache
 def perfect_errors(schedule: Schedule) -> Tensor:
     """Return the least possible errors of x_0 at each time, by quadrature."""
     return bayes_x0_errors(AXIS, schedule)

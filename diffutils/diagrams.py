@@ -5,7 +5,7 @@ Home chapters: the overview (``four_families``) and the forward process (``marko
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes

@@ -19,7 +19,7 @@ and expectation is Tweedie's formula (Efron 2011), in the form that Vincent 2011
 from __future__ import annotations
 
 import math
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor

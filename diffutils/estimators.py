@@ -16,7 +16,7 @@ score function (REINFORCE); Mohamed et al. 2020 (sections 4 and 5) for both.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor

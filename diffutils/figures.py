@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import base64
 import math
-from typing import Protocol, Sequence
+from typing import Protocol
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import torch

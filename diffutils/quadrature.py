@@ -7,7 +7,7 @@ the rule has on a finite interval.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ REACH = {1: 9.0, 2: 7.0}
 SPACING = {1: 0.01, 2: 0.15}
 
 
-@lru_cache(maxsize=None)
+@cache
 def normal_nodes(dim: int) -> tuple[Tensor, Tensor]:
     """Return nodes (N, dim) and weights (N,) summing to 1, float64 on the CPU, for dim 1 or 2."""
     require(dim in SPACING, "dim", dim, "1 or 2 (quadrature needs too many nodes in higher dimensions)")

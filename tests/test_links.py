@@ -51,7 +51,10 @@ def anchors(path: Path) -> set[str]:
 
 def first_use(text: str, pattern: str) -> re.Match | None:
     """The first use of a term in running text: headings, maths, code and the addresses of links do not count."""
-    blank = lambda match: " " * len(match[0])
+
+    def blank(match: re.Match) -> str:
+        return " " * len(match[0])
+
     for skipped in (r"^#+ .*$", r"\$\$.*?\$\$", r"\$[^$\n]*\$", r"`[^`\n]*`", r"\]\([^)]*\)", r"^## Papers.*\Z"):
         text = re.sub(skipped, blank, text, flags=re.MULTILINE | re.DOTALL if skipped[1] != "#" else re.MULTILINE)
     return re.search(pattern, text, re.IGNORECASE)

@@ -28,8 +28,8 @@ def test_the_statistic_passes_the_right_code_and_fails_the_bug(name, seed):
 def test_the_bug_is_gone_afterwards(name):
     bug = museum.exhibits[name]
     before = bug.statistic(1)
-    with pytest.raises(ZeroDivisionError), bug.planted():
-        1 / 0
+    with pytest.raises(KeyError), bug.planted():
+        raise KeyError
     assert bug.statistic(1) == before
 
 

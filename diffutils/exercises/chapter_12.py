@@ -145,10 +145,10 @@ def _stretched_noise(seeing: Iterable[int], fourth_moment: float, statistic: Cal
 
 @exercise("12.4")
 def _mean_of_single_losses(gap: Callable[[Loss, Tensor, Tensor], float], silent: Iterable[str]) -> str:
-    errors = torch.randn(8, 2, dtype=torch.float64, generator=make_generator(1)).square()
+    drawn = torch.randn(8, 2, dtype=torch.float64, generator=make_generator(1)).square()
     rising = torch.arange(1.0, 9.0, dtype=torch.float64)[:, None]
-    order = errors.mean(1).argsort()
-    for errors in (errors[order], errors[order.flip(0)]):
+    order = drawn.mean(1).argsort()
+    for errors in (drawn[order], drawn[order.flip(0)]):
         batch = float(_broadcast_loss(rising, errors))
         single = [float(_broadcast_loss(rising[i : i + 1], errors[i : i + 1])) for i in range(8)]
         pairs = [float(_broadcast_loss(rising[i : i + 2], errors[i : i + 2])) for i in range(0, 8, 2)]
