@@ -40,7 +40,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 1800
 
 test-gpu: $(INSTALLED)
-	DIFFUTILS_REQUIRE_CUDA=1 $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 1800 chapters tests/test_gpu.py
+	DIFFUTILS_REQUIRE_CUDA=1 $(BIN)/python -m pytest --run-unchanged --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 1800 chapters tests/test_gpu.py
 
 colab: $(INSTALLED)
 	$(BIN)/python tools/colab.py

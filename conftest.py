@@ -2,7 +2,8 @@
 
 nbval runs a chapter from its first cell to its last, in about a minute. When all cells of a chapter pass, a stamp is
 left under ``_build/nbval``, named after everything that decides the outcome: the notebook, ``diffutils``, the
-libraries, Python and what nbval replaces before it compares. ``--run-unchanged`` ignores the stamps.
+libraries, Python and what nbval replaces before it compares. If any of it changes while the tests run, no stamp is
+left. ``--run-unchanged`` ignores the stamps.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class _Outcomes:
     def __init__(self) -> None:
         self.passed: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
+        self.stamps = {path: stamp(path) for path in ROOT.glob("chapters/*.ipynb")}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         notebook = report.nodeid.split("::")[0]
@@ -80,8 +82,13 @@ class _Outcomes:
         for name, count in self.passed.items():
             notebook = ROOT / name
             if notebook.suffix == ".ipynb" and not self.failed[name] and count == _code_cells(notebook):
-                STAMPS.mkdir(parents=True, exist_ok=True)
-                stamp(notebook).touch()
+                self._leave_stamp(notebook)
+
+    def _leave_stamp(self, notebook: Path) -> None:
+        # What was there when the tests began is what the chapter ran with only if it is there still.
+        if self.stamps.get(notebook) == stamp(notebook):
+            STAMPS.mkdir(parents=True, exist_ok=True)
+            stamp(notebook).touch()
 
 
 def _code_cells(notebook: Path) -> int:

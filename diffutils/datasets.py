@@ -117,7 +117,7 @@ def dequantize(images: Tensor, *, levels: int = 17, generator: torch.Generator |
         generator: of u.
 
     Raises:
-        ValueError: for fewer than two levels, or values that are not on their grid.
+        ValueError: for fewer than two levels, values that are not on their grid, or a dtype too coarse for the bins.
 
     Source: Theis, van den Oord and Bethge 2016 (arXiv:1511.01844), section 3.1.
     """
@@ -127,10 +127,11 @@ def dequantize(images: Tensor, *, levels: int = 17, generator: torch.Generator |
     index = places.round()
     on_grid = bool(((places - index).abs() < 1e-3).all()) and 0 <= index.min() and index.max() <= levels - 1
     require(on_grid, "images", "values off the grid", f"on the {levels} grey levels 2 k / {levels - 1} - 1 in [-1, 1]")
-    source = images.device if generator is None else generator.device
-    u = torch.rand(images.shape, generator=generator, dtype=images.dtype, device=source).to(images.device)
     # a hair inside the bin, so that rounding cannot move a value into the next one
     edge = 4 * levels * torch.finfo(images.dtype).eps
+    require(edge < 0.01, "images.dtype", images.dtype, f"a dtype that resolves {levels} bins finely, as float32 does")
+    source = images.device if generator is None else generator.device
+    u = torch.rand(images.shape, generator=generator, dtype=images.dtype, device=source).to(images.device)
     return 2.0 * (index + edge + (1.0 - 2.0 * edge) * u) / levels - 1.0
 
 

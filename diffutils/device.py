@@ -46,3 +46,11 @@ def _parse(named: str) -> torch.device:
 def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a ``torch.Generator`` on ``device``, seeded with ``seed``."""
     return torch.Generator(device=device).manual_seed(seed)
+
+
+def seed_default_generator(seed: int) -> None:
+    """Seed the generator from which torch initialises layers and drops units on the CPU, and no other.
+
+    ``torch.manual_seed`` would seed every accelerator as well.
+    """
+    torch.default_generator.manual_seed(seed)

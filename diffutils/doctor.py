@@ -252,7 +252,8 @@ def _line_tables(schedule: Schedule, law: GaussianMixture) -> tuple[Tensor, Tens
     rows = []
     for levels in zip(schedule.alpha_bar.split(_CHUNK), schedule.sigma2.split(_CHUNK)):
         a, s = (level[:, None].expand(-1, len(z)) for level in levels)
-        rows.append(sum(_line_part(law, k, z, weights, a, s) for k in range(law.components)))
+        present = [k for k in range(law.components) if law.weights[k] > 0]
+        rows.append(sum(_line_part(law, k, z, weights, a, s) for k in present))
     entropy, errors, start = torch.cat(rows).T
     information = entropy[1:] - 0.5 * torch.log(2 * math.pi * math.e * schedule.sigma2[1:])
     return _begin(math.inf, information.clamp(min=0.0)), errors, start.where(start > _NOISE, 0.0)

@@ -114,8 +114,9 @@ def _square(ax: Axes, limit: float | None) -> None:
 
 def panels(count: int, *, columns: int | None = None, width: float = 7.2) -> tuple[Figure, list[Axes]]:
     """Return a figure of ``count`` square panels in rows of ``columns`` (all in one row by default)."""
-    columns = check_int("columns", columns or count, 1)
-    rows = math.ceil(check_int("count", count, 1) / columns)
+    count = check_int("count", count, 1)
+    columns = count if columns is None else check_int("columns", columns, 1)
+    rows = math.ceil(count / columns)
     side = width / columns
     fig, axes = plt.subplots(rows, columns, figsize=(width, side * rows + 0.3 * rows), squeeze=False)
     flat = list(axes.flat)

@@ -66,12 +66,13 @@ def sliced_wasserstein(x: Tensor, y: Tensor, *, projections: int = 200, seed: in
         seed: seed of the directions; the same seed gives the same directions for every pair of sets.
 
     Raises:
-        ValueError: for data that is not finite, or sets of different dimension, or fewer than one projection.
+        ValueError: for data that is not finite, or sets of different dimension, fewer than one projection or a seed below 0.
 
     Source: Bonneel, Rabin, Peyre and Pfister, 2015, Sliced and Radon Wasserstein barycenters of measures, section 3.
     """
     x, y = _pair(x, y)
     check_int("projections", projections, 1)
+    check_int("seed", seed, 0)
     directions = np.random.default_rng(seed).standard_normal((x.shape[1], projections))
     directions /= np.linalg.norm(directions, axis=0)
     distance = ot.sliced_wasserstein_distance(x.numpy(), y.numpy(), projections=directions, p=2)
@@ -211,7 +212,7 @@ def mode_coverage(
     held = torch.bincount(nearest[within], minlength=mixture.components) / len(samples)
     histogram = torch.bincount(nearest, minlength=mixture.components).double() / len(samples)
     return ModeCoverage(
-        found=int((held >= least * real_share * weights).sum()),
+        found=int(((held >= least * real_share * weights) & (weights > 0)).sum()),
         modes=mixture.components,
         share_within=float(within.double().mean()),
         real_share_within=real_share,
@@ -340,7 +341,7 @@ def over_floor(
         seed: of the sets drawn; they differ from those of ``real_floor`` with the same seed.
 
     Raises:
-        ValueError: for samples that are not finite, or fewer than 2 repeats.
+        ValueError: for samples that are not finite, or fewer than 1 repeat.
     """
     check_data("samples", samples)
     check_int("repeats", repeats, 1)

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from diffutils.device import seed_default_generator
 from diffutils.validation import check_float, check_int, require
 
 
@@ -35,8 +36,7 @@ def seeded_init(seed: int | None) -> Iterator[None]:
         yield
         return
     with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would reseed every accelerator as well, and fork_rng would not put those back
-        torch.default_generator.manual_seed(check_int("seed", seed, 0))
+        seed_default_generator(check_int("seed", seed, 0))
         yield
 
 

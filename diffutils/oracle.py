@@ -56,11 +56,14 @@ class Oracle:
 
         With this "free" variance output (``samplers.denoiser``) a reverse step has the mean and the variances of the
         exact q(x_{t-1} | x_t), which no Gaussian step with a diagonal covariance can better.
+
+        Raises:
+            ValueError: if t is outside 1..T: at t = 0 there is no noise to share out.
         """
         flat = x_t.flatten(1)
-        level, sigma2 = self._level("alpha_bar", t, flat), self._level("sigma2", t, flat)
+        level, sigma2 = (self._level(name, t, flat, minimum=1) for name in ("alpha_bar", "sigma2"))
         spread = self.mixture.variance_x0(flat, level, sigma2=sigma2)
         return self(x_t, t), (spread / sigma2[:, None]).log().view_as(x_t)
 
-    def _level(self, name: str, t: int | Tensor, like: Tensor) -> Tensor:
-        return self.schedule.gather(getattr(self.schedule, name), t, like).flatten()
+    def _level(self, name: str, t: int | Tensor, like: Tensor, *, minimum: int = 0) -> Tensor:
+        return self.schedule.gather(getattr(self.schedule, name), t, like, minimum=minimum).flatten()

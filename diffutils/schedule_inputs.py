@@ -70,9 +70,10 @@ def checked_timesteps(timesteps: Any, T: int) -> Tensor:
     integer = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
     require(integer, "timesteps.dtype", values.dtype, "an integer dtype")
     require(tuple(values.shape) == (T,), "timesteps.shape", tuple(values.shape), f"({T},), one time per step")
+    values = values.long()  # unsigned differences are never negative
     increasing = int(values[0]) >= 1 and bool((values.diff() > 0).all())
     require(increasing, "timesteps", values.tolist(), "increasing from at least 1")
-    return values.long()
+    return values
 
 
 def checked_ends(T: Any, beta_start: float | None, beta_end: float | None) -> tuple[int, float, float]:

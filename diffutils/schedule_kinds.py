@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from diffutils.schedule_inputs import checked_ends
-from diffutils.validation import check_float, check_int
+from diffutils.validation import check_float, check_int, require
 
 if TYPE_CHECKING:
     from diffutils.schedule import Schedule
@@ -74,7 +74,8 @@ class NamedSchedules:
         This is a curve for alpha_bar. Another schedule of the same name puts the betas themselves on a logistic curve.
 
         Raises:
-            ValueError: if T < 1, start >= end, tau <= 0 or clip_min is outside (0, 1).
+            ValueError: if T < 1, start >= end, tau <= 0, clip_min is outside (0, 1), or the curve is flat somewhere:
+                clipped before its end, or too steep for double precision.
 
         Source: Chen 2023, Algorithm 1, https://arxiv.org/abs/2301.10972, after Jabri et al. 2022.
         """
@@ -83,7 +84,12 @@ class NamedSchedules:
         end = check_float("end", end, start)
         clip_min = check_float("clip_min", clip_min, 0.0, 1.0)
         curve = torch.sigmoid(torch.linspace(start, end, T + 1, dtype=torch.float64) / tau)
-        alpha_bar = ((curve[-1] - curve) / (curve[-1] - curve[0])).clamp(min=clip_min)
+        falling = bool((curve.diff() > 0).all())
+        require(falling, "tau", tau, f"so large that each step between start = {start} and end = {end} raises the curve")
+        alpha_bar = (curve[-1] - curve) / (curve[-1] - curve[0])
+        least = float(alpha_bar[-2])
+        require(clip_min < least, "clip_min", clip_min, f"in (0, {least:.3g}), below alpha_bar at T - 1")
+        alpha_bar = alpha_bar.clamp(min=clip_min)
         return cls(1 - alpha_bar[1:] / alpha_bar[:-1], "sigmoid")
 
     @classmethod

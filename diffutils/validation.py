@@ -59,7 +59,9 @@ def check_same_shape(argument: str, value: Tensor, name: str, like: Tensor) -> T
     return value
 
 
-def check_data(argument: str, value: Any, *, dim: int | None = None, min_ndim: int = 2) -> Tensor:
+def check_data(
+    argument: str, value: Any, *, dim: int | None = None, min_ndim: int = 2, ndim: int | None = None
+) -> Tensor:
     """Return ``value`` if it is a non-empty floating-point tensor without NaN or infinity.
 
     Args:
@@ -67,11 +69,13 @@ def check_data(argument: str, value: Any, *, dim: int | None = None, min_ndim: i
         value: the tensor to check; integers (raw images, say) are refused because noise cannot be added to them.
         dim: the length its last axis must have, where that is fixed.
         min_ndim: the least number of axes, the batch axis included.
+        ndim: the number of axes, where that is fixed.
     """
     require(isinstance(value, Tensor), argument, type(value).__name__, "a torch.Tensor")
     require(value.is_floating_point(), f"{argument}.dtype", value.dtype, "a floating-point dtype (scale images first)")
     shape = tuple(value.shape)
     require(value.ndim >= min_ndim, f"{argument}.shape", shape, f"a shape of at least {min_ndim} axes")
+    require(ndim is None or value.ndim == ndim, f"{argument}.shape", shape, f"a shape of {ndim} axes")
     require(value.numel() > 0, f"{argument}.shape", shape, "a shape with no empty axis")
     if dim is not None:
         require(shape[-1] == dim, f"{argument}.shape", shape, f"a shape whose last axis has length {dim}")

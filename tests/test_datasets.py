@@ -208,3 +208,9 @@ def test_bad_levels_are_refused():
     with pytest.raises(ValueError, match="log_prob"):
         bits_per_dim(torch.tensor([math.nan]), 2)
     assert quantize(torch.tensor([-3.0, 1.0, 7.0])).tolist() == [-1.0, 1.0, 1.0]
+
+
+def test_dequantize_refuses_a_dtype_without_room_in_a_bin() -> None:
+    images = datasets.digits_8x8()[0][:4]
+    with pytest.raises(ValueError, match="images.dtype must be a dtype that resolves 17 bins finely"):
+        datasets.dequantize(images.bfloat16())

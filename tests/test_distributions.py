@@ -10,6 +10,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 
 from diffutils.device import make_generator
 from diffutils.distributions import GaussianMixture
+from diffutils import quadrature
 from diffutils.quadrature import normal_nodes
 from diffutils.schedule import Schedule
 
@@ -424,3 +425,23 @@ def test_weights_that_sum_to_nearly_one_are_made_to():
     weights = torch.tensor([0.3, 0.700005], dtype=torch.float64)
     rounded = GaussianMixture(weights, torch.zeros(2, 1, dtype=torch.float64), 1.0)
     assert float(rounded.weights.sum()) == pytest.approx(1.0, abs=1e-15)
+
+
+@pytest.mark.parametrize(("narrower", "error"), [(3, 1e-9), (5, 1e-6), (20, 1e-3)])
+def test_the_quadrature_in_the_plane_is_as_exact_as_it_says(monkeypatch, narrower, error):
+    narrow = torch.eye(2, dtype=torch.float64) / narrower**2
+    means = torch.tensor([[0.0, 0.0], [0.5, 0.0]], dtype=torch.float64)
+    law = GaussianMixture(torch.full((2,), 0.5), means, torch.stack([torch.eye(2, dtype=torch.float64), narrow]))
+    plain = law.kl_to_standard_normal()
+    normal_nodes.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setitem(quadrature.SPACING, 2, 0.03)
+        fine = law.kl_to_standard_normal()
+    normal_nodes.cache_clear()
+    assert plain == pytest.approx(fine, abs=error)
+
+
+def test_the_oracle_has_no_variance_to_give_where_there_is_no_noise():
+    schedule = Schedule.linear(25)
+    with pytest.raises(ValueError, match="t must be an integer in 1..25, got 0"):
+        two_gaussians().denoiser(schedule).with_variance(torch.zeros(3, two_gaussians().dim), 0)

@@ -247,3 +247,11 @@ def test_the_report_reads():
 def test_bad_input_names_the_argument(call, argument):
     with pytest.raises(ValueError, match="^" + argument):
         call()
+
+
+def test_a_component_without_weight_changes_nothing() -> None:
+    one = GaussianMixture(torch.ones(1), torch.zeros(1, 1), 0.3)
+    two = GaussianMixture(torch.tensor([1.0, 0.0]), torch.tensor([[0.0], [5.0]]), 0.3)
+    schedule = Schedule.linear(50)
+    for name in ("start_at", "step_at", "information", "explained"):
+        assert_close(getattr(diagnose(schedule, two), name), getattr(diagnose(schedule, one), name))

@@ -194,3 +194,9 @@ def test_colours_are_told_apart_by_every_eye(eyes):
 
     for one, other in itertools.combinations((*figures.PALETTE, figures.NOISE), 2):
         assert deltaE(seen(one), seen(other), input_space="sRGB1") > 10, (one, other)
+
+
+@pytest.mark.parametrize(("arguments", "name"), [((0,), "count"), ((3,), "columns")])
+def test_panels_refuses_by_the_argument_that_is_wrong(arguments, name):
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        figures.panels(*arguments, **({"columns": 0} if name == "columns" else {}))

@@ -263,3 +263,8 @@ def test_a_cpu_generator_serves_a_model_on_a_gpu():
     expected = gan.sample(5, generator=make_generator(0))
     torch.testing.assert_close(gan.cuda().sample(5, generator=make_generator(0)).cpu(), expected)
     assert torch.isfinite(gan.loss(points().cuda(), generator=make_generator(0)))
+
+
+def test_images_are_no_points() -> None:
+    with pytest.raises(ValueError, match=r"x.shape must be a shape of 2 axes, got \(4, 1, 8, 8\)"):
+        GAN(8, fourier=0).loss(torch.zeros(4, 1, 8, 8))

@@ -104,3 +104,13 @@ def test_what_it_refuses(options, message):
     arguments = {"denoiser": Says(3.0), "weaker": Says(1.0), "strength": 1.0} | options
     with pytest.raises(ValueError, match=message):
         Guided(arguments.pop("denoiser"), arguments.pop("weaker"), arguments.pop("strength"), **arguments)
+
+
+def test_a_weaker_denoiser_must_answer_in_the_same_shape() -> None:
+    def narrow(x_t, t):
+        return x_t[:, :1]
+
+    model = DDPM(MLP(2, seed=0), Schedule.linear(25), shape=(2,))
+    narrow.prediction = model.prediction
+    with pytest.raises(ValueError, match=r"weaker\(x_t, t\).*\(3, 1\)"):
+        Guided(model, narrow)(torch.zeros(3, 2), 5)

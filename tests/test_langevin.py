@@ -198,3 +198,8 @@ def test_plain_langevin_refuses_bad_requests() -> None:
     for word, wrong in [*nothing.items(), ("step", {"step": 0.0}), ("step", {"step": -1.0})]:
         with pytest.raises(ValueError, match=f"^{word} must be"):
             langevin(**right | wrong)
+
+
+def test_a_score_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"score\(x\).*\(5,\)"):
+        langevin(lambda x: -x[:, 0], torch.zeros(5, 1), step=0.1, steps=2)

@@ -333,3 +333,14 @@ def test_cuda_input_gives_the_same_numbers():
         assert metric(x.cuda(), y.cuda()) == metric(x, y)
     assert mode_coverage(x.cuda(), mixture).kl == mode_coverage(x, mixture).kl
     assert over_floor(energy_distance, x.cuda(), mixture, repeats=2) > 1
+
+
+def test_a_mode_without_weight_is_never_found() -> None:
+    law = GaussianMixture(torch.tensor([0.5, 0.5, 0.0]), torch.tensor([[0.0], [5.0], [10.0]]), 0.1)
+    assert mode_coverage(law.sample(1000, generator=make_generator(0)), law).found == 2
+
+
+@pytest.mark.parametrize("seed", [None, -1])
+def test_directions_need_a_seed(seed) -> None:
+    with pytest.raises(ValueError, match="seed"):
+        sliced_wasserstein(torch.zeros(3, 2), torch.zeros(3, 2), seed=seed)

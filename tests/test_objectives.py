@@ -294,7 +294,6 @@ def test_bad_data_is_named(x0, named):
         ({"variance": torch.zeros(26)}, "variance"),
         ({"decoder_variance": 0.0}, "decoder_variance"),
         ({"draws": 0}, "draws"),
-        ({"x0": torch.zeros(1, 2)}, "x0"),
     ],
 )
 def test_bad_arguments_of_the_bound_are_named(arguments, named):
@@ -324,3 +323,27 @@ def test_the_errors_of_the_terms_are_standard_errors_of_their_means():
     bound = variational_bound(GAUSSIAN.denoiser(schedule), schedule, x0, generator=seeded(1))
     torch.testing.assert_close(bound.errors[-1], prior_term(schedule, x0).std() / 20)
     assert bound.total_error == pytest.approx(float(bound.per_example.std()) / 20)
+
+
+def test_a_bound_of_one_example_has_no_standard_error() -> None:
+    schedule = Schedule.linear(25)
+    bound = variational_bound(grid_mixture().denoiser(schedule), schedule, torch.zeros(1, 2))
+    assert bound.per_example.shape == (1,) and torch.isfinite(bound.terms).all()
+    assert torch.isnan(bound.errors).all()
+
+
+@pytest.mark.parametrize(
+    ("t", "message"),
+    [
+        (torch.tensor([0, 1]), "t must be integers in 1..100, got '0..1'"),
+        (torch.tensor([-1, 1]), "t must be integers in 1..100, got '-1..1'"),
+        (torch.tensor([1, 101]), "t must be integers in 1..100, got '1..101'"),
+        (torch.tensor([1.0, 2.0]), "t.dtype must be an integer dtype"),
+        (torch.tensor([1]), r"t.shape must be \(2,\)"),
+        ([1, 2], r"t.shape must be \(2,\), one time per example, got 'list'"),
+    ],
+)
+def test_times_that_are_given_must_be_times(t, message) -> None:
+    schedule = Schedule.linear(100)
+    with pytest.raises(ValueError, match=message):
+        l_simple(grid_mixture().denoiser(schedule), schedule, torch.zeros(2, 2), t=t)

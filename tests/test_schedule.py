@@ -412,3 +412,21 @@ def test_times_of_your_own_are_kept_and_handed_on():
     assert schedule.timesteps.tolist() == [0, 5, 7, 8, 20] and schedule.timesteps.dtype == torch.long
     assert schedule.respaced(2).timesteps.tolist() == [0, 7, 20]
     assert Schedule([0.1, 0.2], timesteps=[1, 9]).timesteps.tolist() == [0, 1, 9]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(clip_min=1e-3), "clip_min must be in .0, .*, below alpha_bar at T - 1, got 0.001"),
+        (dict(tau=0.02), "tau must be so large that each step"),
+        (dict(start=40.0, end=50.0), "tau must be so large that each step"),
+    ],
+)
+def test_a_sigmoid_that_is_flat_somewhere_is_refused_by_its_own_argument(arguments, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        Schedule.sigmoid(1000, **arguments)
+
+
+def test_unsigned_times_are_compared_as_numbers() -> None:
+    with pytest.raises(ValueError, match="timesteps must be increasing"):
+        Schedule(torch.tensor([0.1, 0.2]), timesteps=torch.tensor([200, 100], dtype=torch.uint8))

@@ -251,3 +251,32 @@ def test_processes_that_a_chapter_starts_have_its_shifted_seeds(shift):
         answer = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
     assert float(answer) == torch.rand(1, generator=torch.Generator().manual_seed(3 + shift)).item()
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize("module", ["schedule", None])
+def test_no_stamp_is_left_for_code_that_changed_while_the_tests_ran(project, monkeypatch, module):
+    notebook = project / "chapters" / "chapter.ipynb"
+    notebook.parent.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), notebook)
+    monkeypatch.setattr(conftest, "STAMPS", project / "stamps")
+    outcomes = conftest._Outcomes()
+    outcomes.passed["chapters/chapter.ipynb"] = 1
+    if module:
+        (project / "diffutils" / f"{module}.py").write_text("changed = True\n")
+    outcomes.pytest_sessionfinish()
+    assert conftest.stamp(notebook).exists() == (module is None)
+
+
+def test_other_seeds_give_other_noise_and_other_weights():
+    ask = """
+import torch
+from diffutils.networks import MLP
+from diffutils.device import make_generator
+print(torch.rand(1, generator=make_generator(0)).item(), next(MLP(2, seed=0).parameters())[0, 0].item())
+"""
+    found = []
+    for shift in (0, 0, 7919):
+        with seeds.shifted_children(shift):
+            found.append(subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.split())
+    assert found[0] == found[1]
+    assert all(a != b for a, b in zip(found[0], found[2], strict=True))

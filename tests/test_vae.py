@@ -178,3 +178,10 @@ def test_latents_and_their_density_are_those_of_the_encoder():
     residual = (z - mean) / log_std.exp()
     assert abs(float(residual.std()) - 1) < 5 / math.sqrt(2 * residual.numel())
     torch.testing.assert_close(log_q, Independent(Normal(mean, log_std.exp()), 1).log_prob(z))
+
+
+def test_images_are_no_points() -> None:
+    model = VAE(8, fourier=0)
+    for call in (model.elbo, lambda x: model.importance_bound(x, 5)):
+        with pytest.raises(ValueError, match=r"x.shape must be a shape of 2 axes, got \(4, 1, 8, 8\)"):
+            call(torch.zeros(4, 1, 8, 8))

@@ -151,7 +151,7 @@ class DDPM(nn.Module):
         """Return the variational bound on -log p(x), term by term, in nats per example: T * draws network calls.
 
         Args:
-            x: (B, *shape), at least two examples.
+            x: (B, *shape); of a single example the standard errors are NaN.
             variance: sigma_t^2: "learned", "beta", "beta_tilde" or a table; None is "learned" where the network gives
                 one, else "beta".
             draws: noisy versions of each example at each t.

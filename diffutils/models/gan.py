@@ -109,7 +109,7 @@ class GAN(nn.Module):
 
     def losses(self, x: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return (L_D, L_G), each in nats per example, R1 within L_D where it is on; see ``loss``."""
-        check_data("x", x, dim=self.dim)
+        check_data("x", x, dim=self.dim, ndim=2)
         fake = self.generator_network(draw_noise(x.new_empty(len(x), self.latent_dim), generator=generator))
         real_logit = self.discriminator_network(x)
         fake_logit = self.discriminator_network(fake.detach())

@@ -95,7 +95,7 @@ def variational_bound(
     Args:
         denoiser: callable of (x_t, t) with an attribute ``prediction``.
         schedule: the noise schedule.
-        x0: (B, ...) data, at least two examples.
+        x0: (B, ...) data; of a single example the standard errors are NaN.
         variance: sigma_t^2: "beta", "beta_tilde", a table of length T + 1, or "learned" for the denoiser's own.
         decoder_variance: sigma_1^2 of L_0; None takes beta_1 (beta_tilde_1 is 0 and gives no density), entry 1 of a
             table, or the denoiser's own.
@@ -109,7 +109,6 @@ def variational_bound(
     continuous decoder.
     """
     check_data("x0", x0)
-    require(len(x0) >= 2, "x0.shape", tuple(x0.shape), "at least two examples")
     draws = check_int("draws", draws, 1)
     check_signal(denoiser, schedule)
     learned = isinstance(variance, str) and variance == LEARNED
@@ -133,7 +132,9 @@ def variational_bound(
         weighed = weigh(schedule, sigma2, squares, x0[0].numel())
     ledger = torch.cat([weighed, prior_term(schedule, x0)[None]])
     x0_errors = torch.cat([squares.new_zeros(1), squares.mean(1) / x0[0].numel()])
-    return Bound(ledger.mean(1), ledger.std(1) / math.sqrt(len(x0)), ledger.sum(0), x0_errors)
+    mean, count = ledger.mean(1), len(x0)
+    error = ledger.std(1) / math.sqrt(count) if count > 1 else torch.full_like(mean, math.nan)
+    return Bound(mean, error, ledger.sum(0), x0_errors)
 
 
 def element_terms(

@@ -30,7 +30,7 @@ def l_simple(
         x0: (B, ...) data.
         target: the quantity whose error is taken: "eps", "x0", "v" or "score". None takes the one that the denoiser
             predicts; "eps" is Ho et al.'s loss whatever the denoiser predicts.
-        t: (B,) LongTensor of times in 1..T, whose values are not looked at; drawn when None.
+        t: (B,) LongTensor of times in 1..T, whose values are looked at on the CPU only; drawn when None.
         noise: eps of x0's shape; drawn when None.
         generator: source of the times and of the noise; None is torch's default.
 
@@ -39,8 +39,8 @@ def l_simple(
 
     Raises:
         ValueError: if x0 is not a floating-point tensor with a batch axis, holds NaN or infinity (looked for on the
-            CPU only: a GPU would have to be waited for at every step), ``target`` is another name, or t or the noise
-            has another shape.
+            CPU only: a GPU would have to be waited for at every step), ``target`` is another name, t or the noise
+            has another shape, or t is not of an integer dtype or leaves 1..T.
 
     Source: Ho et al. 2020 (arXiv:2006.11239), equation (14), divided by the number of dimensions.
     """
@@ -49,9 +49,8 @@ def l_simple(
     target = source if target is None else check_choice("target", target, PREDICTIONS)
     if target in ("x0", "v") and target != source:
         check_signal(denoiser, schedule)
-    t = draw_uniform_times(schedule, x0, generator) if t is None else t
+    t = draw_uniform_times(schedule, x0, generator) if t is None else _check_times(t, schedule, len(x0))
     eps = draw_noise(x0, generator=generator) if noise is None else noise
-    require(t.shape == x0.shape[:1], "t.shape", tuple(t.shape), f"({len(x0)},)")
     check_same_shape("noise", eps, "x0", x0)
     a, s = schedule.at_times([schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar], t, x0)
     x_t = a * x0 + s * eps
@@ -81,6 +80,15 @@ def check_batch(x0: Tensor) -> None:
     require(isinstance(x0, Tensor) and x0.is_floating_point(), "x0", getattr(x0, "dtype", x0), "a float tensor")
     if x0.device.type == "cpu":
         check_data("x0", x0)
+
+
+def _check_times(t: Tensor, schedule: Schedule, count: int) -> Tensor:
+    shape = tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__
+    require(shape == (count,), "t.shape", shape, f"({count},), one time per example")
+    if t.device.type == "cpu":
+        return schedule.check_time(t, count, minimum=1)
+    require(t.dtype == torch.long, "t.dtype", t.dtype, "torch.int64")
+    return t
 
 
 def draw_uniform_times(schedule: Schedule, x0: Tensor, generator: torch.Generator | None) -> Tensor:

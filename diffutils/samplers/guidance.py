@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from diffutils.samplers.denoiser import Denoiser, prediction_of
-from diffutils.validation import check_float, check_int, require
+from diffutils.validation import check_float, check_int, check_same_shape, require
 
 
 class Guided(nn.Module):
@@ -54,7 +54,8 @@ class Guided(nn.Module):
         strength = self._strength_at(t, answer)
         if isinstance(strength, float) and strength == 0.0:
             return answer
-        return answer + strength * (answer - self.weaker(x_t, t))
+        weaker = check_same_shape("weaker(x_t, t)", self.weaker(x_t, t), "denoiser(x_t, t)", answer)
+        return answer + strength * (answer - weaker)
 
     def _strength_at(self, t: int | Tensor, answer: Tensor) -> float | Tensor:
         """Return the strength at t: one number, or for a tensor of times one for each example."""

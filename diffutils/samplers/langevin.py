@@ -25,7 +25,7 @@ from diffutils.process import draw_noise
 from diffutils.samplers.base import Sampler, require_finite_levels
 from diffutils.samplers.denoiser import Denoiser
 from diffutils.schedule import Schedule
-from diffutils.validation import check_data, check_float, check_int
+from diffutils.validation import check_data, check_float, check_int, check_same_shape
 
 
 def stationary_variance(variance: float, step: float) -> float:
@@ -70,7 +70,8 @@ def langevin(
         (B, ...), or with ``trajectory`` (steps + 1, B, ...) in which entry 0 is ``x``.
 
     Raises:
-        ValueError: if the start is not finite floating-point data, ``step`` is not positive or ``steps`` below 1.
+        ValueError: if the start is not finite floating-point data, ``step`` is not positive, ``steps`` below 1, or the
+            score of another shape than its argument.
 
     Source: Song & Ermon 2019 (arXiv:1907.05600), equation (4), which has the same delta.
     """
@@ -78,7 +79,7 @@ def langevin(
     step, steps = check_float("step", step, 0.0), check_int("steps", steps, 1)
     states = [x]
     for _ in range(steps):
-        x = move(x, score(x), step, generator)
+        x = move(x, check_same_shape("score(x)", score(x), "x", x), step, generator)
         if trajectory:
             states.append(x)
     return torch.stack(states) if trajectory else x

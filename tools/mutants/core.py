@@ -57,7 +57,7 @@ FAULTS = {
         ("L_0 with the variance's root", "steps_and_decoder", "sigma2[0] = schedule.beta[1]",
          "sigma2[0] = schedule.beta[1].sqrt()"),
         ("draws summed instead of averaged", "variational_bound", "for square, _ in passes) / draws", "for square, _ in passes)"),
-        ("standard deviation for standard error", "variational_bound", "ledger.std(1) / math.sqrt(len(x0))", "ledger.std(1)"),
+        ("standard deviation for standard error", "variational_bound", "ledger.std(1) / math.sqrt(count)", "ledger.std(1)"),
         ("errors of x_0 not per dimension", "variational_bound", "squares.mean(1) / x0[0].numel()", "squares.mean(1)"),
         ("learned KL with the excess's sign turned", "element_terms", "torch.expm1(-excess)", "torch.expm1(excess)"),
         ("L_0 is taken for a KL", "element_terms", "spread = density if first else kl", "spread = kl"),
