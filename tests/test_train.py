@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -501,6 +502,36 @@ def test_a_folder_without_images_or_with_a_broken_one_is_refused(tmp_path) -> No
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="broken.png"):
         images.load(str(tmp_path), size=8, channels=3)
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tiff", "turned.tiff", "big-endian.tiff"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_greys_of_16_bits_are_scaled_and_not_clipped(tmp_path, name, channels) -> None:
+    """The greys k of 8 bits, as 257 k in 16: both are the same share of white."""
+    greys = np.arange(256).reshape(16, 16)
+    image, options = Image.fromarray((257 * greys).astype(np.uint16)), {}
+    if name == "big-endian.tiff":
+        image = Image.frombytes("I;16B", (16, 16), (257 * greys).astype(">u2").tobytes())
+    if name == "turned.tiff":
+        options, greys = {"exif": Image.Exif()}, greys[::-1, ::-1]
+        options["exif"][0x0112] = 3
+    image.save(tmp_path / name, **options)
+    assert Image.open(tmp_path / name).mode == ("I;16B" if name == "big-endian.tiff" else "I;16")
+    x = images.load(str(tmp_path), size=16, channels=channels)
+    expected = torch.from_numpy(greys.copy()).float() / 127.5 - 1
+    assert x.shape == (1, channels, 16, 16) and x.eq(expected).all()
+
+
+def test_a_grey_between_those_of_8_bits_goes_to_the_nearest(tmp_path) -> None:
+    Image.new("I;16", (4, 4), 257 * 7 + 129).save(tmp_path / "grey.png")
+    assert images.load(str(tmp_path), size=4, channels=1).eq(8 / 127.5 - 1).all()
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_images_whose_white_is_unknown_are_refused(tmp_path, mode) -> None:
+    Image.new(mode, (8, 8), 1).save(tmp_path / "depth.tiff")
+    with pytest.raises(ValueError, match=f"8 or 16 bits .*, got .*depth.tiff of mode '{mode}'"):
+        images.load(str(tmp_path), size=8, channels=1)
 
 
 def test_colour_images_are_trained_on_and_drawn(tmp_path) -> None:
