@@ -28,9 +28,10 @@ from diffutils.device import make_generator
 from diffutils.models.ddpm import DDPM
 from diffutils.samplers import DDIM
 from diffutils.schedule import Schedule
-from diffutils.train import CheckpointError, Recipe, checkpoint, images, load_model
+from diffutils.train import CheckpointError, Recipe, checkpoint, images, load_model, session
 from diffutils.train.command import main
 from diffutils.train.parallel import ParallelRun
+from diffutils.train.session import Outputs, Session
 from diffutils.training import train
 from diffutils.training_run import TrainingRun
 from diffutils.unet import UNet
@@ -296,6 +297,7 @@ class Alone:
 
     def __init__(self, index: int, processes: int) -> None:
         self.process_index, self.num_processes, self.device = index, processes, torch.device("cpu")
+        self.is_main_process = index == 0
 
     def prepare(self, module):
         return module
@@ -350,6 +352,55 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, capsys, 
     assert main(words(tmp_path / "run", **wrong)) == 2
     assert f"error: {message}" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def refuse_to_read(*args, **options) -> None:
+    raise AssertionError("images are read")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(size=9), "size must be a multiple of 2 = patch * 2 ** (resolutions - 1), got 9"),
+        (dict(width=6), "width must be a multiple of 4, got 6"),
+        (dict(sample_steps=51), "sample_steps must be an integer in 1..50, got 51"),
+        (dict(multipliers=[0]), "multipliers must be an integer of at least 1, got 0"),
+    ],
+    ids=str,
+)
+def test_what_the_options_tell_is_refused_before_an_image_is_read(tmp_path, capsys, monkeypatch, wrong, message) -> None:
+    monkeypatch.setattr(images, "_read", refuse_to_read)
+    folder = folder_of_images(tmp_path / "images")
+    assert main(words(tmp_path / "run", **{"data": folder, "size": 8, **wrong})) == 2
+    assert f"error: {message}" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_cannot_be_shared_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(session, "wait_for_everyone", lambda accelerator: None)
+    monkeypatch.setattr(images, "load", refuse_to_read)
+    recipe = Recipe(**{**SMALL, "batch": 64})
+    with pytest.raises(ValueError, match="batch must be a multiple of the number of processes, 3, got 64"):
+        Session(Alone(0, 3), tmp_path / "run", recipe, Outputs(**OFTEN), None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_cannot_be_made_leaves_nothing_behind(tmp_path, capsys, monkeypatch) -> None:
+    """Whatever only the run itself can find out, as that a model is too large for its device."""
+
+    def fail(*args, **options) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(session, "ParallelRun", fail)
+    assert main(words(tmp_path / "run")) == 2
+    assert "error: out of memory" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("data", ["digits8", "digits28", "folder"])
+def test_the_shape_of_the_images_is_known_before_they_are_read(tmp_path, data) -> None:
+    data = str(folder_of_images(tmp_path / "images")) if data == "folder" else data
+    recipe = Recipe(data=data, size=12, channels=3)
+    assert recipe.image_shape() == tuple(recipe.load_images().shape[1:])
 
 
 def test_a_folder_with_a_run_is_not_overwritten(whole, capsys) -> None:
