@@ -462,6 +462,21 @@ def test_a_foreign_checkpoint_is_refused(tmp_path, content) -> None:
         load_model(tmp_path / "nothing.pt")
 
 
+def test_a_checkpoint_of_another_schedule_is_refused_by_all_who_read_it(tmp_path, whole, capsys) -> None:
+    """A schedule's definition may change from one version of the package to the next; its rounding may, on each machine."""
+    state = checkpoint.load(whole / "checkpoint.pt")
+    beta = state["beta"]
+    for other in (beta * 1.001, beta[:-1]):
+        checkpoint.save(tmp_path / "checkpoint.pt", {**state, "beta": other})
+        with pytest.raises(CheckpointError, match="checkpoint.pt was made with another cosine schedule"):
+            load_model(tmp_path)
+        assert main(words(tmp_path, "--resume")) == 2
+        assert "checkpoint.pt was made with another cosine schedule" in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    checkpoint.save(tmp_path / "checkpoint.pt", {**state, "beta": torch.nextafter(beta, torch.ones(()).double())})
+    assert torch.equal(load_model(tmp_path).schedule.beta, beta)
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, whole) -> None:
     """Files may grow to less than a checkpoint's size, as on a disk with no room."""
     out = tmp_path / "run"

@@ -106,10 +106,13 @@ def load_model(out: Path | str) -> DDPM:
         out: the run's folder, or its checkpoint.
 
     Raises:
-        CheckpointError: if there is no checkpoint, or it cannot be read.
+        CheckpointError: if there is no checkpoint, it cannot be read, or this version of the package builds another noise
+            schedule than the one it was made with.
     """
     path = Path(out)
-    state = checkpoint.load(path / checkpoint.NAME if path.is_dir() else path)
+    path = path / checkpoint.NAME if path.is_dir() else path
+    state = checkpoint.load(path)
     model = Recipe(**state["recipe"]).build(tuple(state["shape"]))
+    checkpoint.check_schedule(path, state, model.schedule)
     model.load_state_dict(state["run"]["averages"])
     return model.eval()

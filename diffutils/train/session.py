@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from diffutils.device import make_generator
 from diffutils.samplers import DDIM
 from diffutils.train import checkpoint, images
@@ -78,8 +76,8 @@ class Session:
         share_of(recipe.batch, accelerator.num_processes)
         self._shape = recipe.image_shape()
         model = recipe.build(self._shape)
-        if state is not None and not torch.equal(state["beta"], model.schedule.beta):
-            raise checkpoint.CheckpointError(f"the checkpoint {kept} was made with another {recipe.schedule} schedule")
+        if state is not None:
+            checkpoint.check_schedule(kept, state, model.schedule)
         data = recipe.load_images()
         self._hash = images.fingerprint(data)
         same = state is None or state["images"] == self._hash
