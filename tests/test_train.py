@@ -17,7 +17,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
+import accelerate
 import numpy as np
 import pytest
 import torch
@@ -28,7 +30,7 @@ from diffutils.device import make_generator
 from diffutils.models.ddpm import DDPM
 from diffutils.samplers import DDIM
 from diffutils.schedule import Schedule
-from diffutils.train import CheckpointError, Recipe, checkpoint, images, load_model, session
+from diffutils.train import CheckpointError, Recipe, checkpoint, command, images, load_model, session
 from diffutils.train.command import main
 from diffutils.train.parallel import ParallelRun
 from diffutils.train.session import Outputs, Session
@@ -531,6 +533,58 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_checkpoint(tmp_pa
     assert main(words(tmp_path / "run", lr=1e30)) == 1
     assert "not finite at step" in capsys.readouterr().err
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+# -- which GPU ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_gpus(monkeypatch) -> list[str]:
+    """A machine with GPUs, as far as choosing one goes; what is done is noted."""
+    done = []
+
+    def accelerator(cpu: bool = False) -> SimpleNamespace:
+        done.append("cpu" if cpu else "gpu")
+        return SimpleNamespace(device=torch.device(os.environ.get("ACCELERATE_TORCH_DEVICE", "cpu" if cpu else "cuda")))
+
+    monkeypatch.setattr(accelerate, "Accelerator", accelerator)
+    monkeypatch.setattr(command, "default_device", lambda: torch.device(os.environ["DIFFUTILS_DEVICE"]))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: done.append(str(device)))
+    for name in ("LOCAL_RANK", "ACCELERATE_TORCH_DEVICE"):
+        monkeypatch.delenv(name, raising=False)
+    return done
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [("cuda:1", ["cuda:1", "gpu"]), ("cuda:0", ["cuda:0", "gpu"]), ("cuda", ["gpu"]), ("cpu", ["cpu"])],
+)
+def test_one_process_computes_on_the_gpu_that_is_named(with_gpus, monkeypatch, named, expected) -> None:
+    monkeypatch.setenv("DIFFUTILS_DEVICE", named)
+    command._accelerator()
+    assert with_gpus == expected
+
+
+def test_an_index_that_would_not_be_followed_is_refused(with_gpus, monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.setenv("DIFFUTILS_DEVICE", "cuda:1")
+    with monkeypatch.context() as patch:
+        patch.setenv("ACCELERATE_TORCH_DEVICE", "cuda:0")
+        with pytest.raises(ValueError, match="DIFFUTILS_DEVICE must be .*ACCELERATE_TORCH_DEVICE.*cuda:0, got 'cuda:1'"):
+            command._accelerator()
+    with_gpus.clear()
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert main(words(tmp_path / "run")) == 2
+    said = capsys.readouterr().err
+    assert "DIFFUTILS_DEVICE must be a device without an index" in said and "CUDA_VISIBLE_DEVICES, got 'cuda:1'" in said
+    assert not with_gpus and not (tmp_path / "run").exists()
+    monkeypatch.setenv("DIFFUTILS_DEVICE", "cuda")
+    command._accelerator()
+    assert with_gpus == ["gpu"]
+
+
+def test_help_says_how_a_gpu_is_chosen() -> None:
+    said = " ".join(command.parser().format_help().split())
+    assert "DIFFUTILS_DEVICE=cuda:1" in said and "CUDA_VISIBLE_DEVICES" in said
 
 
 # -- images of one's own -----------------------------------------------------------------------------------------------
