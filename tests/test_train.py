@@ -17,7 +17,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
+import accelerate
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -27,9 +30,10 @@ from diffutils.device import make_generator
 from diffutils.models.ddpm import DDPM
 from diffutils.samplers import DDIM
 from diffutils.schedule import Schedule
-from diffutils.train import CheckpointError, Recipe, checkpoint, images, load_model
+from diffutils.train import CheckpointError, Recipe, checkpoint, command, images, load_model, session
 from diffutils.train.command import main
 from diffutils.train.parallel import ParallelRun
+from diffutils.train.session import Outputs, Session
 from diffutils.training import train
 from diffutils.training_run import TrainingRun
 from diffutils.unet import UNet
@@ -295,6 +299,7 @@ class Alone:
 
     def __init__(self, index: int, processes: int) -> None:
         self.process_index, self.num_processes, self.device = index, processes, torch.device("cpu")
+        self.is_main_process = index == 0
 
     def prepare(self, module):
         return module
@@ -349,6 +354,55 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, capsys, 
     assert main(words(tmp_path / "run", **wrong)) == 2
     assert f"error: {message}" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def refuse_to_read(*args, **options) -> None:
+    raise AssertionError("images are read")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(size=9), "size must be a multiple of 2 = patch * 2 ** (resolutions - 1), got 9"),
+        (dict(width=6), "width must be a multiple of 4, got 6"),
+        (dict(sample_steps=51), "sample_steps must be an integer in 1..50, got 51"),
+        (dict(multipliers=[0]), "multipliers must be an integer of at least 1, got 0"),
+    ],
+    ids=str,
+)
+def test_what_the_options_tell_is_refused_before_an_image_is_read(tmp_path, capsys, monkeypatch, wrong, message) -> None:
+    monkeypatch.setattr(images, "_read", refuse_to_read)
+    folder = folder_of_images(tmp_path / "images")
+    assert main(words(tmp_path / "run", **{"data": folder, "size": 8, **wrong})) == 2
+    assert f"error: {message}" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_cannot_be_shared_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(session, "wait_for_everyone", lambda accelerator: None)
+    monkeypatch.setattr(images, "load", refuse_to_read)
+    recipe = Recipe(**{**SMALL, "batch": 64})
+    with pytest.raises(ValueError, match="batch must be a multiple of the number of processes, 3, got 64"):
+        Session(Alone(0, 3), tmp_path / "run", recipe, Outputs(**OFTEN), None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_cannot_be_made_leaves_nothing_behind(tmp_path, capsys, monkeypatch) -> None:
+    """Whatever only the run itself can find out, as that a model is too large for its device."""
+
+    def fail(*args, **options) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(session, "ParallelRun", fail)
+    assert main(words(tmp_path / "run")) == 2
+    assert "error: out of memory" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("data", ["digits8", "digits28", "folder"])
+def test_the_shape_of_the_images_is_known_before_they_are_read(tmp_path, data) -> None:
+    data = str(folder_of_images(tmp_path / "images")) if data == "folder" else data
+    recipe = Recipe(data=data, size=12, channels=3)
+    assert recipe.image_shape() == tuple(recipe.load_images().shape[1:])
 
 
 def test_a_folder_with_a_run_is_not_overwritten(whole, capsys) -> None:
@@ -410,6 +464,21 @@ def test_a_foreign_checkpoint_is_refused(tmp_path, content) -> None:
         load_model(tmp_path / "nothing.pt")
 
 
+def test_a_checkpoint_of_another_schedule_is_refused_by_all_who_read_it(tmp_path, whole, capsys) -> None:
+    """A schedule's definition may change from one version of the package to the next; its rounding may, on each machine."""
+    state = checkpoint.load(whole / "checkpoint.pt")
+    beta = state["beta"]
+    for other in (beta * 1.001, beta[:-1]):
+        checkpoint.save(tmp_path / "checkpoint.pt", {**state, "beta": other})
+        with pytest.raises(CheckpointError, match="checkpoint.pt was made with another cosine schedule"):
+            load_model(tmp_path)
+        assert main(words(tmp_path, "--resume")) == 2
+        assert "checkpoint.pt was made with another cosine schedule" in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    checkpoint.save(tmp_path / "checkpoint.pt", {**state, "beta": torch.nextafter(beta, torch.ones(()).double())})
+    assert torch.equal(load_model(tmp_path).schedule.beta, beta)
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, whole) -> None:
     """Files may grow to less than a checkpoint's size, as on a disk with no room."""
     out = tmp_path / "run"
@@ -466,6 +535,58 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_checkpoint(tmp_pa
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
+# -- which GPU ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_gpus(monkeypatch) -> list[str]:
+    """A machine with GPUs, as far as choosing one goes; what is done is noted."""
+    done = []
+
+    def accelerator(cpu: bool = False) -> SimpleNamespace:
+        done.append("cpu" if cpu else "gpu")
+        return SimpleNamespace(device=torch.device(os.environ.get("ACCELERATE_TORCH_DEVICE", "cpu" if cpu else "cuda")))
+
+    monkeypatch.setattr(accelerate, "Accelerator", accelerator)
+    monkeypatch.setattr(command, "default_device", lambda: torch.device(os.environ["DIFFUTILS_DEVICE"]))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: done.append(str(device)))
+    for name in ("LOCAL_RANK", "ACCELERATE_TORCH_DEVICE"):
+        monkeypatch.delenv(name, raising=False)
+    return done
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [("cuda:1", ["cuda:1", "gpu"]), ("cuda:0", ["cuda:0", "gpu"]), ("cuda", ["gpu"]), ("cpu", ["cpu"])],
+)
+def test_one_process_computes_on_the_gpu_that_is_named(with_gpus, monkeypatch, named, expected) -> None:
+    monkeypatch.setenv("DIFFUTILS_DEVICE", named)
+    command._accelerator()
+    assert with_gpus == expected
+
+
+def test_an_index_that_would_not_be_followed_is_refused(with_gpus, monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.setenv("DIFFUTILS_DEVICE", "cuda:1")
+    with monkeypatch.context() as patch:
+        patch.setenv("ACCELERATE_TORCH_DEVICE", "cuda:0")
+        with pytest.raises(ValueError, match="DIFFUTILS_DEVICE must be .*ACCELERATE_TORCH_DEVICE.*cuda:0, got 'cuda:1'"):
+            command._accelerator()
+    with_gpus.clear()
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert main(words(tmp_path / "run")) == 2
+    said = capsys.readouterr().err
+    assert "DIFFUTILS_DEVICE must be a device without an index" in said and "CUDA_VISIBLE_DEVICES, got 'cuda:1'" in said
+    assert not with_gpus and not (tmp_path / "run").exists()
+    monkeypatch.setenv("DIFFUTILS_DEVICE", "cuda")
+    command._accelerator()
+    assert with_gpus == ["gpu"]
+
+
+def test_help_says_how_a_gpu_is_chosen() -> None:
+    said = " ".join(command.parser().format_help().split())
+    assert "DIFFUTILS_DEVICE=cuda:1" in said and "CUDA_VISIBLE_DEVICES" in said
+
+
 # -- images of one's own -----------------------------------------------------------------------------------------------
 
 
@@ -501,6 +622,36 @@ def test_a_folder_without_images_or_with_a_broken_one_is_refused(tmp_path) -> No
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="broken.png"):
         images.load(str(tmp_path), size=8, channels=3)
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tiff", "turned.tiff", "big-endian.tiff"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_greys_of_16_bits_are_scaled_and_not_clipped(tmp_path, name, channels) -> None:
+    """The greys k of 8 bits, as 257 k in 16: both are the same share of white."""
+    greys = np.arange(256).reshape(16, 16)
+    image, options = Image.fromarray((257 * greys).astype(np.uint16)), {}
+    if name == "big-endian.tiff":
+        image = Image.frombytes("I;16B", (16, 16), (257 * greys).astype(">u2").tobytes())
+    if name == "turned.tiff":
+        options, greys = {"exif": Image.Exif()}, greys[::-1, ::-1]
+        options["exif"][0x0112] = 3
+    image.save(tmp_path / name, **options)
+    assert Image.open(tmp_path / name).mode == ("I;16B" if name == "big-endian.tiff" else "I;16")
+    x = images.load(str(tmp_path), size=16, channels=channels)
+    expected = torch.from_numpy(greys.copy()).float() / 127.5 - 1
+    assert x.shape == (1, channels, 16, 16) and x.eq(expected).all()
+
+
+def test_a_grey_between_those_of_8_bits_goes_to_the_nearest(tmp_path) -> None:
+    Image.new("I;16", (4, 4), 257 * 7 + 129).save(tmp_path / "grey.png")
+    assert images.load(str(tmp_path), size=4, channels=1).eq(8 / 127.5 - 1).all()
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_images_whose_white_is_unknown_are_refused(tmp_path, mode) -> None:
+    Image.new(mode, (8, 8), 1).save(tmp_path / "depth.tiff")
+    with pytest.raises(ValueError, match=f"8 or 16 bits .*, got .*depth.tiff of mode '{mode}'"):
+        images.load(str(tmp_path), size=8, channels=1)
 
 
 def test_colour_images_are_trained_on_and_drawn(tmp_path) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from diffutils.schedule import Schedule
+
 NAME = "checkpoint.pt"
 FORMAT = "diffutils.train 2"
 # The end of the names of files that are being written.
@@ -86,6 +88,23 @@ def load(path: Path) -> dict[str, Any]:
     if found != FORMAT:
         raise CheckpointError(f"the checkpoint {path} is not one of this program: format must be {FORMAT!r}, got {found!r}")
     return state
+
+
+def check_schedule(path: Path, state: dict[str, Any], schedule: Schedule) -> None:
+    """Check that the checkpoint at ``path`` was made with ``schedule``: the network has learned those noise levels alone.
+
+    Args:
+        path: to be named.
+        state: what the checkpoint holds; "beta" is (T + 1,) float64.
+        schedule: what its recipe builds now.
+
+    Raises:
+        CheckpointError: if a beta differs by more than one machine's rounding from another's.
+    """
+    saved, built = state["beta"], schedule.beta
+    if saved.shape != built.shape or not torch.allclose(saved.to(built), built, rtol=1e-6, atol=1e-12):
+        name = state["recipe"]["schedule"]
+        raise CheckpointError(f"the checkpoint {path} was made with another {name} schedule than this version builds")
 
 
 def remove_unfinished(folder: Path) -> None:

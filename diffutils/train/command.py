@@ -1,4 +1,8 @@
-"""The command ``python -m diffutils.train``: arguments in, a folder with a trained model out."""
+"""The command ``python -m diffutils.train``: arguments in, a folder with a trained model out.
+
+It computes where ``DIFFUTILS_DEVICE`` says (``diffutils.device``). In one process that may be one GPU of several,
+"cuda:1"; the processes of a launch share out those that ``CUDA_VISIBLE_DEVICES`` leaves them.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,14 @@ import typing
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from diffutils.device import default_device
 from diffutils.train import checkpoint
 from diffutils.train.recipe import Recipe
 from diffutils.train.session import Outputs, Session
 from diffutils.training_run import TrainingError
+from diffutils.validation import require
 
 EXAMPLES = """\
 examples:
@@ -23,6 +30,10 @@ examples:
   python -m diffutils.train --out runs/digits --resume
   python -m diffutils.train --out runs/photos --data photos --size 64 --width 64 --multipliers 1 2 4 --attention
   accelerate launch --num_processes 4 -m diffutils.train --out runs/photos --data photos --precision bfloat16
+
+devices:
+  DIFFUTILS_DEVICE=cpu in the environment keeps off the GPU, and DIFFUTILS_DEVICE=cuda:1 names one for a run in one
+  process. A launch of several processes chooses its GPUs by CUDA_VISIBLE_DEVICES.
 """
 
 
@@ -104,8 +115,28 @@ def _resumed(saved: dict[str, Any], given: dict[str, Any]) -> Recipe:
 
 
 def _accelerator() -> Any:
+    """Return the accelerator of this process.
+
+    In one process it computes on the GPU whose index ``DIFFUTILS_DEVICE`` names. A launch gives each process its GPU; which
+    GPUs it has is chosen by ``CUDA_VISIBLE_DEVICES``.
+
+    Raises:
+        RuntimeError: if there is no library accelerate.
+        ValueError: if an index is named and accelerate chooses by something else.
+    """
     try:
         from accelerate import Accelerator
     except ImportError:
         raise RuntimeError("training from the command line needs a library: pip install accelerate") from None
-    return Accelerator(cpu=default_device().type == "cpu")
+    device = default_device()
+    if device.type != "cuda" or device.index is None:
+        return Accelerator(cpu=device.type == "cpu")
+    alone = os.environ.get("LOCAL_RANK", "-1") == "-1"
+    by_launch = "a device without an index in a launch, which chooses by CUDA_VISIBLE_DEVICES"
+    require(alone, "DIFFUTILS_DEVICE", str(device), by_launch)
+    # accelerate takes "cuda", which is the current GPU, unless a variable of its own names another device.
+    torch.cuda.set_device(device)
+    accelerator = Accelerator()
+    chosen, by_accelerate = accelerator.device, "the device that accelerate takes (see ACCELERATE_TORCH_DEVICE)"
+    require(chosen in (device, torch.device("cuda")), "DIFFUTILS_DEVICE", str(device), f"{by_accelerate}, {chosen}")
+    return accelerator

@@ -14,7 +14,14 @@ from diffutils.datasets import digits_8x8, mnist_28x28
 from diffutils.validation import require
 
 DIGITS = {"digits8": digits_8x8, "digits28": mnist_28x28}
+# Side in pixels of the grey images of each.
+SIDES = {"digits8": 8, "digits28": 28}
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+def shape_of(data: str, *, size: int, channels: int) -> tuple[int, int, int]:
+    """Return the shape (C, H, W) of the images that ``load`` returns for the same arguments; nothing is read."""
+    return (1, SIDES[data], SIDES[data]) if data in SIDES else (channels, size, size)
 
 
 def load(data: str, *, size: int, channels: int) -> Tensor:
@@ -26,7 +33,8 @@ def load(data: str, *, size: int, channels: int) -> Tensor:
         channels: 3 or 1, for images of a folder.
 
     Raises:
-        ValueError: if the folder does not exist, holds no image, or holds one that cannot be read.
+        ValueError: if the folder does not exist, holds no image, or holds one that cannot be read or has 32 bits a pixel,
+            as integers or floats, which do not say what is white.
     """
     if data in DIGITS:
         return DIGITS[data]()[0]
@@ -43,12 +51,22 @@ def load(data: str, *, size: int, channels: int) -> Tensor:
 def _read(path: Path, size: int, channels: int) -> Tensor:
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
+            if image.mode in ("I", "F"):
+                of_depth = "data must be a folder of images of 8 or 16 bits a channel"
+                raise ValueError(f"{of_depth}, got {path} of mode {image.mode!r}")
+            upright = _in_8_bits(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
     except OSError as error:
         raise ValueError(f"data must be a folder of images that can be read, got {path}: {error}") from None
     square = ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(np.asarray(square, dtype=np.float32).copy())
     return pixels.reshape(size, size, channels).permute(2, 0, 1) / 127.5 - 1.0
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    # Pillow's own conversion keeps the greys up to 255 and makes all above them white.
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
 
 
 def fingerprint(images: Tensor) -> str:

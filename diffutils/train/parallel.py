@@ -42,6 +42,17 @@ def wait_for_everyone(accelerator: Accelerator) -> None:
         accelerator.wait_for_everyone()
 
 
+def share_of(batch: int, processes: int) -> int:
+    """Return how many examples of a batch each process takes.
+
+    Raises:
+        ValueError: if the batch cannot be shared equally.
+    """
+    fits = batch % processes == 0
+    require(fits, "batch", batch, f"a multiple of the number of processes, {processes}")
+    return batch // processes
+
+
 class ParallelRun(TrainingRun):
     """A training run of a DDPM on the devices of ``accelerate``; with one process, the run of ``train``.
 
@@ -54,12 +65,9 @@ class ParallelRun(TrainingRun):
     """
 
     def __init__(self, accelerator: Accelerator, model: DDPM, data: Tensor, **options: Any) -> None:
-        processes, batch_size = accelerator.num_processes, options["batch_size"]
-        fits = batch_size % processes == 0
-        require(fits, "batch", batch_size, f"a multiple of the number of processes, {processes}")
+        share = share_of(options["batch_size"], accelerator.num_processes)
         super().__init__(model, data, device=accelerator.device, **options)
         self.accelerator = accelerator
-        share = batch_size // processes
         self._mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
         self._module = accelerator.prepare(_Share(model))
 

@@ -65,18 +65,26 @@ class Recipe:
         if self.compile_mode is not None:
             check_choice("compile_mode", self.compile_mode, COMPILE_MODES)
 
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return the shape (C, H, W) of the training images, which is known before any is read.
+
+        Raises:
+            ValueError: if the U-Net cannot work on images of this size.
+        """
+        shape = images.shape_of(self.data, size=self.size, channels=self.channels)
+        multiple = self.patch * 2 ** (len(self.multipliers) - 1)
+        fits = shape[-1] % multiple == 0
+        require(fits, "size", shape[-1], f"a multiple of {multiple} = patch * 2 ** (resolutions - 1)")
+        return shape
+
     def load_images(self) -> Tensor:
         """Return the training images, (N, C, H, W) float32 in [-1, 1].
 
         Raises:
-            ValueError: if the folder is missing, empty or holds a file that is no image, or the U-Net cannot work on
-                images of this size.
+            ValueError: as ``image_shape``; or if the folder is missing, empty or holds an image that cannot be used.
         """
-        x = images.load(self.data, size=self.size, channels=self.channels)
-        multiple = self.patch * 2 ** (len(self.multipliers) - 1)
-        fits = x.shape[-1] % multiple == 0
-        require(fits, "size", x.shape[-1], f"a multiple of {multiple} = patch * 2 ** (resolutions - 1)")
-        return x
+        self.image_shape()
+        return images.load(self.data, size=self.size, channels=self.channels)
 
     def build(self, shape: tuple[int, int, int]) -> DDPM:
         """Return the untrained model for images of ``shape`` (C, H, W)."""
@@ -98,10 +106,13 @@ def load_model(out: Path | str) -> DDPM:
         out: the run's folder, or its checkpoint.
 
     Raises:
-        CheckpointError: if there is no checkpoint, or it cannot be read.
+        CheckpointError: if there is no checkpoint, it cannot be read, or this version of the package builds another noise
+            schedule than the one it was made with.
     """
     path = Path(out)
-    state = checkpoint.load(path / checkpoint.NAME if path.is_dir() else path)
+    path = path / checkpoint.NAME if path.is_dir() else path
+    state = checkpoint.load(path)
     model = Recipe(**state["recipe"]).build(tuple(state["shape"]))
+    checkpoint.check_schedule(path, state, model.schedule)
     model.load_state_dict(state["run"]["averages"])
     return model.eval()

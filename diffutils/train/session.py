@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from diffutils.device import make_generator
 from diffutils.samplers import DDIM
 from diffutils.train import checkpoint, images
-from diffutils.train.parallel import ParallelRun, wait_for_everyone
+from diffutils.train.parallel import ParallelRun, share_of, wait_for_everyone
 from diffutils.train.recipe import Recipe
 from diffutils.training_run import TrainingRun
 from diffutils.validation import check_int, require
@@ -58,8 +56,11 @@ class Session:
         outputs: what is written.
         state: the checkpoint that the run goes on from; None begins.
 
+    Whatever is refused is refused before the folder is touched, and where the arguments tell, before an image is read.
+
     Raises:
-        ValueError: if the data cannot be read or are not those the run began with, or the folder holds another run.
+        ValueError: if an argument does not fit the others or the number of processes, the data cannot be read or are not
+            those the run began with, or the folder holds another run.
         CheckpointError: if the checkpoint does not fit this version of the package.
         OSError: if the folder cannot be written.
     """
@@ -71,25 +72,26 @@ class Session:
         self.writes = accelerator.is_main_process
         kept = out / checkpoint.NAME
         require(state is not None or not kept.exists(), "out", str(out), "a folder without a run, or --resume given")
+        check_int("sample_steps", outputs.sample_steps, 1, recipe.timesteps)
+        share_of(recipe.batch, accelerator.num_processes)
+        self._shape = recipe.image_shape()
+        model = recipe.build(self._shape)
+        if state is not None:
+            checkpoint.check_schedule(kept, state, model.schedule)
         data = recipe.load_images()
         self._hash = images.fingerprint(data)
         same = state is None or state["images"] == self._hash
         require(same, "data", recipe.data, "the images that the run began with; these are others")
-        self._shape = tuple(data.shape[1:])
-        model = recipe.build(self._shape)
-        check_int("sample_steps", outputs.sample_steps, 1, recipe.timesteps)
-        if state is not None and not torch.equal(state["beta"], model.schedule.beta):
-            raise checkpoint.CheckpointError(f"the checkpoint {kept} was made with another {recipe.schedule} schedule")
-        # Every process looks whether the folder holds a run before the first of them writes there.
-        wait_for_everyone(accelerator)
-        if self.writes:
-            self._prepare(0 if state is None else state["run"]["step"])
         self.training = ParallelRun(
             accelerator, model, data, steps=recipe.steps, batch_size=recipe.batch, lr=recipe.lr, ema_decay=recipe.ema,
             seed=recipe.seed, precision=recipe.precision, compile_mode=recipe.compile_mode, block=outputs.log_every,
         )  # fmt: skip
         if state is not None:
             self.training.load_state_dict(state["run"])
+        # Every process looks whether the folder holds a run before the first of them writes there.
+        wait_for_everyone(accelerator)
+        if self.writes:
+            self._prepare(self.training.step)
         self._alone = accelerator.num_processes == 1
         self._logged, self._signal, self._clock = self.training.step, 0, time.perf_counter()
 

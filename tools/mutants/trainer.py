@@ -32,8 +32,8 @@ FAULTS = {
     "train.parallel": [
         ("every process takes the first share", "ParallelRun.__init__",
          "slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)", "slice(0, share)"),
-        ("shares of one example", "ParallelRun.__init__", "share = batch_size // processes", "share = 1"),
-        ("a batch that cannot be shared let in", "ParallelRun.__init__", "fits = batch_size % processes == 0", "fits = True"),
+        ("shares of one example", "share_of", "return batch // processes", "return 1"),
+        ("a batch that cannot be shared let in", "share_of", "fits = batch % processes == 0", "fits = True"),
         ("the loss of one process alone", "ParallelRun._gather",
          'self.accelerator.reduce(self.losses[start : self.step], "mean")', "self.losses[start : self.step]"),
     ],
@@ -41,7 +41,8 @@ FAULTS = {
         ("the seed of the weights ignored", "Recipe.build", "seed=self.seed,", "seed=0,"),
         ("the last weights, not the averaged ones", "load_model", 'state["run"]["averages"]',
          'state["run"]["model"]'),
-        ("images that do not fit the network let in", "Recipe.load_images", "fits = x.shape[-1] % multiple == 0", "fits = True"),
+        ("images that do not fit the network let in", "Recipe.image_shape", "fits = shape[-1] % multiple == 0",
+         "fits = True"),
     ],
     "train.session": [
         ("a run written over", "Session.__init__", "state is not None or not kept.exists()", "True"),
