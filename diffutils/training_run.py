@@ -231,18 +231,33 @@ class TrainingRun:
     @contextlib.contextmanager
     def _seeded_layers(self) -> Iterator[None]:
         """Dropout draws from torch's global generators: seed them here, and leave them as they were found."""
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+        found = _layers_state(self.device)
+        try:
             if self._layers_state is None:
-                torch.manual_seed(self._seed)
+                _seed_layers(self.device, self._seed)
             else:
                 _set_layers_state(self.device, self._layers_state)
             yield
+        finally:
+            _set_layers_state(self.device, found)
+
+
+def _seed_layers(device: torch.device, seed: int) -> None:
+    # torch.manual_seed would reseed every other accelerator as well, and nobody would put those back
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def _layers_state(device: torch.device) -> dict[str, Tensor]:
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
     return state
 
 
@@ -250,6 +265,8 @@ def _set_layers_state(device: torch.device, state: dict[str, Tensor]) -> None:
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state["mps"].cpu())
 
 
 def lr_factor(step: int, steps: int, warmup: int, cosine: bool = True) -> float:
