@@ -201,8 +201,7 @@ class TrainingRun:
         # A model may put another tensor in the place of a buffer, but the optimizer changes weights where they are.
         values = self._weights + _floating(self.model.buffers())
         if self.step == 0:
-            for average, value in zip(self._averages, values):
-                average.copy_(value)
+            restore(self.averaged, list(tensors(self.model)), counters=False)
         else:
             self._update_average(self._averages, values, self.step)
 
@@ -296,11 +295,12 @@ def snapshot(model: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def restore(model: nn.Module, values: list[Tensor]) -> None:
-    """Write values, in the order of ``tensors``, into the model's floating-point parameters and buffers."""
+def restore(model: nn.Module, values: list[Tensor], *, counters: bool = True) -> None:
+    """Write values, in the order of ``tensors``, into the model's parameters and buffers; ``counters``: integers too."""
     for mine, value in zip(tensors(model), values, strict=True):
-        # an average of counters means nothing: integer buffers stay as they are
-        if mine.is_floating_point():
+        # An average of counters means nothing, so whoever takes over averages leaves integers as they are. A yes or no is
+        # no counter: that ActNorm has started says what its weights are, and goes where they go.
+        if counters or mine.is_floating_point() or mine.dtype == torch.bool:
             mine.copy_(value)
 
 

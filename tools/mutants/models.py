@@ -27,7 +27,7 @@ FAULTS = {
         ("doubled by interpolation before the wrong level", "UNet.forward", 'mode="nearest"', 'mode="bilinear"'),
     ],
     "training": [
-        ("averaged weights not used in the end", "train", "restore(model, list(tensors(run.averaged)))", "pass"),
+        ("averaged weights not used in the end", "train", "restore(model, list(tensors(run.averaged)), counters=False)", "pass"),
         ("left in training mode", "train", "model.eval()", "model.train()"),
         ("running mean over the wrong window", "TrainingRecord.smoothed", "unfold(0, window, 1)", "unfold(0, window, window)"),
     ],
@@ -67,7 +67,7 @@ FAULTS = {
         ("a NaN in the gradient not seen", "_check_block", "bad_loss | ~torch.isfinite(norms[start:stop])", "bad_loss"),
         ("the first bad step named one too early", "_check_block", "start + first + 1", "start + first"),
         ("weights not put back after a bad step", "_check_block", "restore(model, good)", "pass"),
-        ("counters averaged", "restore", "if mine.is_floating_point():", "if True:"),
+        ("counters averaged", "restore", "if counters or mine", "if True or mine"),
     ],
     "models.ddpm": [
         ("prediction and variance output swapped", "DDPM.with_variance", "answer[:, :channels], answer[:, channels:]",
@@ -146,12 +146,14 @@ FAULTS = {
     "models.flows.glow": [
         ("log-determinant of one position only", "ActNorm.forward", "positions(x) * self", "1 * self"),
         ("started with the standard deviation, not its inverse", "ActNorm._start", "-std.clamp_min", "std.clamp_min"),
-        ("started again by each batch", "ActNorm._start", "self.started = True", "pass"),
+        ("started again by each batch", "ActNorm._start", "self.started.fill_(True)", "pass"),
         ("inverse shifts before it scales", "ActNorm.inverse", "y * scale + shift", "(y + shift) * scale"),
         ("log-determinant with its sign turned", "InvertibleLinear.forward", "(positions(x) * self", "(-positions(x) * self"),
         ("permutation not undone", "InvertibleLinear.inverse", "permutation.mT @", "permutation @"),
         ("the transposed matrix", "InvertibleLinear.forward", "x @ weight.mT", "x @ weight"),
-        ("whether it has started not restored", "ActNorm.set_extra_state", "bool(state)", "False"),
+        ("whether it has started not kept", "ActNorm.__init__", 'torch.tensor(False, device="cpu")',
+         'torch.tensor(False, device="cpu"), persistent=False'),
+        ("whether it has started read from a GPU", "ActNorm._apply", "self.started = started", "pass"),
     ],
     "models.flows.images": [
         ("log-determinants of the last level only", "ImageGlow.forward", "total = total + log_det", "total = log_det"),
