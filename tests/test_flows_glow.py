@@ -95,7 +95,8 @@ def test_the_one_training_loop_starts_actnorm_and_keeps_it_with_a_moving_average
 
 
 def test_the_average_of_a_flow_has_started_and_goes_on_from_there():
-    run = TrainingRun(Glow(2, steps=2, hidden=8), two_moons(500, seed=0), steps=3, batch_size=100, ema_decay=0.9, device="cpu")
+    flow, x = Glow(2, steps=2, hidden=8), two_moons(500, seed=0)
+    run = TrainingRun(flow, x, steps=3, batch_size=100, ema_decay=0.9, device="cpu")
     run.advance()
     kept = copy.deepcopy(run.averaged.state_dict())
     run.averaged.train().loss(7.0 + two_moons(100, seed=1))  # must not start again
