@@ -100,6 +100,6 @@ def train(
     start = time.perf_counter()
     run.advance(progress=progress)
     if run.averaged is not None:
-        restore(model, list(tensors(run.averaged)))
+        restore(model, list(tensors(run.averaged)), counters=False)
     model.eval()
     return TrainingRecord(run.losses.cpu(), time.perf_counter() - start, steps)

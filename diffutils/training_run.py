@@ -112,7 +112,8 @@ class TrainingRun:
             self._averages, self._weights = _floating(tensors(self.averaged)), _floating(self.model.parameters())
         if compile_mode is not None:
             compile_networks(model, compile_mode)
-        self.step, self._stopping, self._layers_state = 0, False, None
+        self._models = nn.ModuleList(held for held in (self.model, self.averaged) if held is not None)
+        self.step, self._stopping, self._layers_state, self._broken = 0, False, None, None
         self.losses, self.norms = (torch.zeros(steps, device=self.device) for _ in range(2))
 
     def advance(self, *, after_block: Callable[[TrainingRun], None] | None = None, progress: bool = False) -> None:
@@ -123,17 +124,25 @@ class TrainingRun:
             progress: show a bar.
 
         Raises:
-            TrainingError: as ``training.train``.
+            TrainingError: as ``training.train``. Model, averages, losses, norms and ``step`` are then as they were after
+                the last good block. The optimizer and the generators are not, so that this method and ``state_dict``
+                raise it again, until ``load_state_dict`` has put a state back.
         """
-        good, checked = snapshot(self.model), self.step
+        self._refuse_if_broken()
+        good, checked = snapshot(self._models), self.step
         with self._seeded_layers(), _bar(self.steps, self.step, progress) as bar:
             while self.step < self.steps and not self._stopping:
                 self._make_step()
                 bar.update()
                 if self.step % self._block == 0 or self.step == self.steps or self._stopping:
                     self._gather(checked)
-                    _check_block(self.model, self.losses, self.norms, checked, self.step, good)
-                    good = snapshot(self.model)
+                    try:
+                        _check_block(self._models, self.losses, self.norms, checked, self.step, good)
+                    except TrainingError as error:
+                        self._broken, self._stopping = str(error), False
+                        self._forget_after(checked)
+                        raise
+                    good = snapshot(self._models)
                     bar.set_postfix(loss=f"{self.losses[checked : self.step].mean().item():.4f}", refresh=False)
                     checked, self._layers_state = self.step, _layers_state(self.device)
                     if after_block is not None:
@@ -149,7 +158,11 @@ class TrainingRun:
 
         A run with the same arguments that loads it goes on, on the same kind of device, bit for bit. The tensors are
         the run's own: save or copy them before the next step.
+
+        Raises:
+            TrainingError: if ``advance`` has raised it and no state has been put back since.
         """
+        self._refuse_if_broken()
         return {
             "step": self.step,
             "losses": self.losses[: self.step].cpu(),
@@ -180,7 +193,16 @@ class TrainingRun:
         self.generator.set_state(state["generator"].cpu())
         self._layers_state = state["layers"]
         self.losses[:step], self.norms[:step] = state["losses"].to(self.device), state["norms"].to(self.device)
+        self._forget_after(step)
+        self._broken = None
+
+    def _forget_after(self, step: int) -> None:
+        self.losses[step:], self.norms[step:] = 0.0, 0.0
         self.step = step
+
+    def _refuse_if_broken(self) -> None:
+        if self._broken is not None:
+            raise TrainingError(f"load_state_dict must put a good state back before this run can go on: {self._broken}")
 
     def _make_step(self) -> None:
         # first, so that the memory of the old gradients serves the network's activations
@@ -201,8 +223,7 @@ class TrainingRun:
         # A model may put another tensor in the place of a buffer, but the optimizer changes weights where they are.
         values = self._weights + _floating(self.model.buffers())
         if self.step == 0:
-            for average, value in zip(self._averages, values):
-                average.copy_(value)
+            restore(self.averaged, list(tensors(self.model)), counters=False)
         else:
             self._update_average(self._averages, values, self.step)
 
@@ -231,18 +252,33 @@ class TrainingRun:
     @contextlib.contextmanager
     def _seeded_layers(self) -> Iterator[None]:
         """Dropout draws from torch's global generators: seed them here, and leave them as they were found."""
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+        found = _layers_state(self.device)
+        try:
             if self._layers_state is None:
-                torch.manual_seed(self._seed)
+                _seed_layers(self.device, self._seed)
             else:
                 _set_layers_state(self.device, self._layers_state)
             yield
+        finally:
+            _set_layers_state(self.device, found)
+
+
+def _seed_layers(device: torch.device, seed: int) -> None:
+    # torch.manual_seed would reseed every other accelerator as well, and nobody would put those back
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def _layers_state(device: torch.device) -> dict[str, Tensor]:
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
     return state
 
 
@@ -250,6 +286,8 @@ def _set_layers_state(device: torch.device, state: dict[str, Tensor]) -> None:
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state["mps"].cpu())
 
 
 def lr_factor(step: int, steps: int, warmup: int, cosine: bool = True) -> float:
@@ -279,11 +317,12 @@ def snapshot(model: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def restore(model: nn.Module, values: list[Tensor]) -> None:
-    """Write values, in the order of ``tensors``, into the model's floating-point parameters and buffers."""
+def restore(model: nn.Module, values: list[Tensor], *, counters: bool = True) -> None:
+    """Write values, in the order of ``tensors``, into the model's parameters and buffers; ``counters``: integers too."""
     for mine, value in zip(tensors(model), values, strict=True):
-        # an average of counters means nothing: integer buffers stay as they are
-        if mine.is_floating_point():
+        # An average of counters means nothing, so whoever takes over averages leaves integers as they are. A yes or no is
+        # no counter: that ActNorm has started says what its weights are, and goes where they go.
+        if counters or mine.is_floating_point() or mine.dtype == torch.bool:
             mine.copy_(value)
 
 

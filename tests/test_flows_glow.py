@@ -12,6 +12,7 @@ from diffutils.datasets import two_moons
 from diffutils.device import make_generator
 from diffutils.models.flows import ActNorm, Glow, ImageGlow, InvertibleLinear, Squeeze
 from diffutils.training import train
+from diffutils.training_run import TrainingRun, restore, snapshot
 
 
 def images(n, shape=(1, 8, 8), seed=0):
@@ -71,6 +72,17 @@ def test_that_actnorm_has_started_is_part_of_the_state_dict():
     assert torch.equal(fresh.log_prob(x), flow.log_prob(x))
 
 
+def test_a_flow_that_is_put_back_to_before_its_start_starts_again():
+    flow = Glow(2, steps=2, hidden=8)
+    before = snapshot(flow)
+    flow.loss(two_moons(100, seed=0))
+    restore(flow, before)
+    batch = 7.0 + two_moons(100, seed=1)
+    flow.loss(batch)
+    for out in outputs_of_actnorms(flow, batch):
+        torch.testing.assert_close(out.mean(dim=1), torch.zeros(2), atol=1e-5, rtol=0)
+
+
 def test_the_one_training_loop_starts_actnorm_and_keeps_it_with_a_moving_average():
     flow = Glow(2, steps=2, hidden=8)
     x = two_moons(500, seed=0) + 4.0
@@ -80,6 +92,25 @@ def test_the_one_training_loop_starts_actnorm_and_keeps_it_with_a_moving_average
     assert record.losses[0] < 4.0
     first = outputs_of_actnorms(flow, x)[0]
     torch.testing.assert_close(first.mean(dim=1), torch.zeros(2), atol=0.2, rtol=0)
+
+
+def test_the_average_of_a_flow_has_started_and_goes_on_from_there():
+    flow, x = Glow(2, steps=2, hidden=8), two_moons(500, seed=0)
+    run = TrainingRun(flow, x, steps=3, batch_size=100, ema_decay=0.9, device="cpu")
+    run.advance()
+    kept = copy.deepcopy(run.averaged.state_dict())
+    run.averaged.train().loss(7.0 + two_moons(100, seed=1))  # must not start again
+    assert all(torch.equal(value, kept[name]) for name, value in run.averaged.state_dict().items())
+
+
+def test_every_step_asks_the_processor_alone_whether_actnorm_has_started():
+    """A number of a GPU would stop it; on torch's meta device reading one is an error."""
+    flow = Glow(2, steps=2, hidden=8)
+    flow.loss(two_moons(100, seed=0))
+    flow = flow.to("meta")
+    assert all(layer.started for layer in actnorms(flow))
+    assert {parameter.device.type for parameter in flow.parameters()} == {"meta"}
+    flow.start_from(torch.zeros(5, 2, device="meta"))
 
 
 def test_actnorm_survives_a_channel_that_never_changes():

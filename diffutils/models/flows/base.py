@@ -75,7 +75,8 @@ class Flow(nn.Module):
 
     def start_from(self, x: Tensor) -> None:
         """Set the layers that start from data by the batch ``x`` (B, *shape), unless that has been done before."""
-        waiting = [layer for layer in self.modules() if not getattr(layer, "started", True)]
+        # every step comes here, and torch is slow to say that a layer lacks an attribute
+        waiting = [layer for layer in self.modules() if "starting" in vars(layer) and not layer.started]
         if not waiting:
             return
         self._check(x)

@@ -17,6 +17,8 @@ costs d (Kingma and Dhariwal, 2018, arXiv:1807.03039, table 1 and equations 10 a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -44,7 +46,7 @@ class ActNorm(nn.Module):
         super().__init__()
         self.shift = nn.Parameter(torch.zeros(check_int("channels", channels, 1)))
         self.log_scale = nn.Parameter(torch.zeros(channels))
-        self.started = False
+        self.register_buffer("started", torch.tensor(False, device="cpu"))
         self.starting = False
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,15 +67,14 @@ class ActNorm(nn.Module):
         std, mean = torch.std_mean(flat, dim=1, correction=0)
         self.shift.copy_(mean)
         self.log_scale.copy_(-std.clamp_min(_LEAST_STD).log())
-        self.started = True
+        self.started.fill_(True)
 
-    def get_extra_state(self) -> Tensor:
-        """Return whether the first batch has been seen, for the state_dict."""
-        return torch.tensor(self.started)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take over whether the first batch has been seen."""
-        self.started = bool(state)
+    def _apply(self, fn: Callable, recurse: bool = True) -> ActNorm:
+        # Every step asks whether it has started: the answer stays on the processor, which would have to wait for a GPU's.
+        started = self.started
+        super()._apply(fn, recurse)
+        self.started = started
+        return self
 
 
 class InvertibleLinear(nn.Module):
