@@ -48,9 +48,15 @@ def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gener
     return torch.Generator(device=device).manual_seed(seed)
 
 
-def seed_default_generator(seed: int) -> None:
-    """Seed the generator from which torch initialises layers and drops units on the CPU, and no other.
+def seed_default_generators(seed: int, device: torch.device | str = "cpu") -> None:
+    """Seed the generators from which torch initialises layers and drops units: the CPU's, and that of ``device``.
 
-    ``torch.manual_seed`` would seed every accelerator as well.
+    ``torch.manual_seed`` would reseed every other accelerator as well, and nobody would put those back.
     """
     torch.default_generator.manual_seed(seed)
+    device = torch.device(device)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)

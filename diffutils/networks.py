@@ -20,7 +20,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from diffutils.device import seed_default_generator
+from diffutils.device import seed_default_generators
 from diffutils.validation import check_float, check_int, require
 
 
@@ -36,7 +36,7 @@ def seeded_init(seed: int | None) -> Iterator[None]:
         yield
         return
     with torch.random.fork_rng(devices=[]):
-        seed_default_generator(check_int("seed", seed, 0))
+        seed_default_generators(check_int("seed", seed, 0))
         yield
 
 

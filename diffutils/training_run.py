@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from diffutils.device import default_device, make_generator
+from diffutils.device import default_device, make_generator, seed_default_generators
 from diffutils.speed import COMPILE_MODES, PRECISIONS, autocast, compile_networks
 from diffutils.validation import check_choice, check_data, check_float, check_int, require
 
@@ -255,22 +255,12 @@ class TrainingRun:
         found = _layers_state(self.device)
         try:
             if self._layers_state is None:
-                _seed_layers(self.device, self._seed)
+                seed_default_generators(self._seed, self.device)
             else:
                 _set_layers_state(self.device, self._layers_state)
             yield
         finally:
             _set_layers_state(self.device, found)
-
-
-def _seed_layers(device: torch.device, seed: int) -> None:
-    # torch.manual_seed would reseed every other accelerator as well, and nobody would put those back
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)
 
 
 def _layers_state(device: torch.device) -> dict[str, Tensor]:

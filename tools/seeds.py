@@ -63,10 +63,10 @@ def shift_seeds(shift: int) -> None:
     import diffutils.device as device
 
     matplotlib.use("agg")
-    plain, default = device.make_generator, device.seed_default_generator
+    plain, default = device.make_generator, device.seed_default_generators
     # Before any other module of the package binds the names.
     device.make_generator = lambda seed, place="cpu": plain(seed + shift, place)
-    device.seed_default_generator = lambda seed: default(seed + shift)
+    device.seed_default_generators = lambda seed, place="cpu": default(seed + shift, place)
 
     import diffutils.figures as figures
 

@@ -64,6 +64,8 @@ FAULTS = {
         ("any name let through", "check_choice", "value not in choices", "False"),
     ],
     "device": [
+        ("generators of all devices seeded", "seed_default_generators", "torch.default_generator.manual_seed(seed)",
+         "torch.manual_seed(seed)"),
         ("seed ignored", "make_generator", "manual_seed(seed)", "manual_seed(0)"),
         ("a missing GPU not noticed", "default_device", 'device.type != "cuda"', "False"),
         ("the named device ignored", "default_device", "_parse(named)", 'torch.device("cpu")'),

@@ -61,8 +61,6 @@ FAULTS = {
          'self._scheduler.load_state_dict({**state["scheduler"], "lr_lambdas": [None]})', "pass"),
         ("a run that goes on drops other units", "TrainingRun.load_state_dict",
          'self._layers_state = state["layers"]', "pass"),
-        ("generators of all devices seeded", "_seed_layers", "torch.default_generator.manual_seed(seed)",
-         "torch.manual_seed(seed)"),
         ("a broken run goes on", "TrainingRun._refuse_if_broken", "if self._broken is not None:", "if False:"),
         ("a broken run never goes on again", "TrainingRun.load_state_dict", "self._broken = None", "pass"),
         ("later losses kept", "TrainingRun._forget_after", "self.losses[step:], self.norms[step:] = 0.0, 0.0", "pass"),
