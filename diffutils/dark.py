@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Any
 from collections.abc import Callable
+from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.cm import ScalarMappable

@@ -20,8 +20,8 @@ with one mean and one covariance the Gaussian has the largest I_t and the smalle
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor

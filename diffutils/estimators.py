@@ -15,8 +15,8 @@ score function (REINFORCE); Mohamed et al. 2020 (sections 4 and 5) for both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -43,10 +43,16 @@ def reparameterize(mu: Tensor, sigma: Tensor | float, noise: Tensor) -> Tensor:
         sigma: the standard deviation, not the variance; positive.
         noise: draws from N(0, I).
 
+    Raises:
+        ValueError: if sigma is not positive. A tensor is looked at on the CPU only: a GPU would have to be waited for.
+
     Source: Kingma and Welling 2014, section 2.4, https://arxiv.org/abs/1312.6114
     """
     if not isinstance(sigma, Tensor):
         check_float("sigma", sigma, 0.0)
+    elif sigma.device.type == "cpu":
+        least = float(sigma.detach().min())
+        require(least > 0, "sigma", least, "positive everywhere")
     return mu + sigma * noise
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import base64
 import math
-from typing import Protocol
 from collections.abc import Sequence
+from typing import Protocol
 
 import matplotlib.pyplot as plt
 import torch

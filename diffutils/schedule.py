@@ -24,9 +24,9 @@ Home chapter: the forward process (02).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor

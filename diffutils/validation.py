@@ -6,8 +6,8 @@ Every public function calls these before it computes anything, so that a mistake
 from __future__ import annotations
 
 import math
-from typing import Any
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor

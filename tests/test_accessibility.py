@@ -4,6 +4,7 @@ The inside of formulas is left out: MathJax makes it, hides it from assistive te
 """
 
 import pytest
+
 from pages import PAGES, Visit, address_of
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
 from pages import PAGES, Visit, address_of
 
 WIDTHS = (360, 768, 1280)

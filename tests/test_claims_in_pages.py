@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 from book_pages import claim_anchor, printed_claims
 from bs4 import BeautifulSoup
+
 from pages import ROOT
 
 CHAPTERS = sorted(path.stem for path in (ROOT / "chapters").glob("[0-9]*.md"))

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
 
+from diffutils import quadrature
 from diffutils.device import make_generator
 from diffutils.distributions import GaussianMixture
-from diffutils import quadrature
 from diffutils.quadrature import normal_nodes
 from diffutils.schedule import Schedule
 

@@ -171,3 +171,5 @@ def test_other_bad_arguments_are_refused_by_name():
         merge_gaussians(0.1, 0.1, e, torch.zeros(1))
     with pytest.raises(ValueError, match="sigma"):
         reparameterize(e, 0.0, e)
+    with pytest.raises(ValueError, match="sigma must be positive everywhere, got -1.0"):
+        reparameterize(e, torch.tensor([1.0, -1.0]), e)

@@ -6,6 +6,7 @@ import re
 import matplotlib.pyplot as plt
 import pytest
 import torch
+
 from diffutils.distributions import GaussianMixture
 from diffutils.doctor import diagnose
 from diffutils.interactive import exact, forward_process, probability_flow, quantile_path, schedule_shape

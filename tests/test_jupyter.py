@@ -17,8 +17,9 @@ import urllib.request
 import jupytext
 import nbformat
 import pytest
-from pages import ROOT
 from playwright.sync_api import TimeoutError
+
+from pages import ROOT
 
 CHAPTER = ROOT / "chapters" / "03_reparameterization.md"
 TITLE = jupytext.read(CHAPTER).cells[0].source.partition("\n")[0].lstrip("# ")

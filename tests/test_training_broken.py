@@ -14,7 +14,6 @@ from diffutils.datasets import two_moons
 from diffutils.models.flows import Glow
 from diffutils.training_run import TrainingError, TrainingRun
 
-
 GENERATORS = ("manual_seed", "manual_seed_all", "get_rng_state", "set_rng_state")
 
 

@@ -27,13 +27,13 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 from docutils import nodes
+from execution import ENVIRONMENT, ROOT, TIMEOUT_SECONDS, cache_path
 from myst_nb.core.render import MimeData, NbElementRenderer
+from repository import repository
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
 from diffutils.dark import as_webp
-from execution import ENVIRONMENT, ROOT, TIMEOUT_SECONDS, cache_path
-from repository import repository
 
 MATHJAX_SCRIPT = "tex-chtml-full.js"
 # A header cell without words, as in the corner of a table, would be announced as a header all the same.

@@ -16,12 +16,11 @@ from pathlib import Path
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from execution import cache_path, execute, notebook_paths
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
-
-from execution import cache_path, execute, notebook_paths
 
 CLAIM = re.compile(r"^claim (?P<number>\S+) holds: (?P<text>.+) \| bound (?P<bound>.+) \| measured (?P<measured>.+)$")
 

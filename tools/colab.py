@@ -25,10 +25,9 @@ import venv
 from pathlib import Path
 
 import nbformat
+from execution import ENVIRONMENT, ROOT, TIMEOUT_SECONDS
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-
-from execution import ENVIRONMENT, ROOT, TIMEOUT_SECONDS
 from notebooks import addressed
 from repository import Repository
 

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+from execution import cache_path, execute, notebook_paths
 from nbformat import NotebookNode
-
-from execution import cache_path, notebook_paths, execute
 from repository import Repository, address_in, configured, repository, with_address, with_badge
 
 CHECKED = "nbval-check-output"

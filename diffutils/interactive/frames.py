@@ -12,9 +12,9 @@ import base64
 import html
 import json
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from collections.abc import Callable, Sequence
 
 import ipywidgets
 import matplotlib.pyplot as plt

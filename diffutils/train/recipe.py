@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from diffutils.models.ddpm import TARGETS, DDPM
+from diffutils.models.ddpm import DDPM, TARGETS
 from diffutils.schedule import Schedule
 from diffutils.speed import COMPILE_MODES, PRECISIONS
 from diffutils.train import checkpoint, images

@@ -3,6 +3,7 @@
 import math
 
 import torch
+
 from exercises import Answers
 
 log_sigmoid = torch.nn.functional.logsigmoid

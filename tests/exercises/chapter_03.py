@@ -3,9 +3,9 @@
 import math
 
 import torch
-from exercises import Answers
 
 from diffutils.process import forward_step
+from exercises import Answers
 
 
 def best(d, sigma):

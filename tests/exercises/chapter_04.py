@@ -3,10 +3,10 @@
 import math
 
 import torch
-from exercises import Answers
 
 from diffutils.process import convert
 from diffutils.schedule import Schedule
+from exercises import Answers
 
 
 def product_of_alphas(schedule, first, last):

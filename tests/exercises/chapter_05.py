@@ -3,6 +3,7 @@
 import math
 
 import torch
+
 from exercises import Answers
 
 BETAS = torch.tensor([0.1 / 150, 0.1 / 30], dtype=torch.float64)

@@ -3,9 +3,9 @@
 import math
 
 import torch
-from exercises import Answers
 
 from diffutils.device import make_generator
+from exercises import Answers
 
 LOG_25 = math.log(25)
 FREE = 25 * 0.004975124262273312  # 25 variances of a mode of the grid

@@ -3,11 +3,11 @@
 import math
 
 import torch
-from exercises import Answers
 
 from diffutils.datasets import grid_mixture
 from diffutils.models.dpm import DPM
 from diffutils.objectives import Bound, bayes_x0_errors, expected_terms, optimal_variance
+from exercises import Answers
 
 BIT = math.log(2)
 FLOOR, EXCESS = 0.216987, 1.0743e-4  # nats, as the solution prints them

@@ -3,8 +3,9 @@
 import math
 
 import torch
-from exercises import Answers
 from scipy.stats import chi2, kendalltau, pearsonr, spearmanr
+
+from exercises import Answers
 
 REAL = 0.969142  # what (9.1) gives for 597 samples and 597 test digits
 COLUMNS = {

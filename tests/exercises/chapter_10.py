@@ -3,10 +3,10 @@
 import math
 
 import torch
-from exercises import Answers
 
 from diffutils.device import make_generator
 from diffutils.schedule import Schedule
+from exercises import Answers
 
 # -- 10.1: statistics of a step --------------------------------------------------------------------------------------
 

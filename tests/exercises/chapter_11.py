@@ -3,11 +3,11 @@
 import math
 
 import torch
-from exercises import Answers
 
 from diffutils.device import make_generator
 from diffutils.doctor import Moments, diagnose, reference_law
 from diffutils.schedule import Schedule
+from exercises import Answers
 
 # -- 11.1: the squares of the ends -----------------------------------------------------------------------------------
 

@@ -3,11 +3,11 @@
 import math
 
 import torch
-from exercises import Answers
 
 from diffutils.faults import Fault
 from diffutils.museum.statistics import product_of_alphas
 from diffutils.schedule import Schedule
+from exercises import Answers
 
 # -- 12.1: two last steps --------------------------------------------------------------------------------------------
 

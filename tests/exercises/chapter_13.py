@@ -1,6 +1,7 @@
 """Right and wrong answers to the exercises of chapter 13."""
 
 import torch
+
 from exercises import Answers
 
 # -- 13.1: the time of a run -----------------------------------------------------------------------------------------

@@ -3,9 +3,9 @@
 import math
 
 import torch
-from exercises import Answers
 
 from diffutils.schedule import Schedule
+from exercises import Answers
 
 # -- 14.1: preconditioning -------------------------------------------------------------------------------------------
 
