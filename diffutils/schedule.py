@@ -285,7 +285,7 @@ class Schedule(NamedSchedules):
 
         A look at them, or a table that is copied to a GPU at every call, would make a training loop wait for the GPU.
         """
-        values = (self._cast(table, t.device, like.dtype)[t] for table in tables)
+        values = (self._cast(table, t.device, like.dtype).index_select(0, t) for table in tables)
         return [value.to(like.device).reshape(-1, *[1] * (like.ndim - 1)) for value in values]
 
     def network_times(self, t: Tensor) -> Tensor:
@@ -305,7 +305,7 @@ class Schedule(NamedSchedules):
         if t.ndim == 0:
             return check_int("t", int(t), minimum, self.T)
         require(tuple(t.shape) == (batch,), "t.shape", tuple(t.shape), f"({batch},), one time per sample")
-        low, high = (int(bound) for bound in torch.stack([t.min(), t.max()]).tolist())
+        low, high = (int(bound) for bound in torch.stack(torch.aminmax(t)).tolist())
         require(minimum <= low and high <= self.T, "t", f"{low}..{high}", f"integers in {minimum}..{self.T}")
         return t.long()
 

@@ -111,7 +111,7 @@ FAULTS = {
         ("respaced times not mapped back", "Schedule.respaced", "self.timesteps[kept[1:]]", "torch.arange(1, steps + 1)"),
         ("respaced schedule ends before T", "Schedule.respaced", "(2 * k * self.T + steps) // (2 * steps)",
          "k * (self.T // steps)"),
-        ("one time too early for a batch", "Schedule.at_times", "t.device, like.dtype)[t]", "t.device, like.dtype)[t - 1]"),
+        ("one time too early for a batch", "Schedule.at_times", "like.dtype).index_select(0, t)", "like.dtype).index_select(0, t - 1)"),
         ("one time too early for a single t", "Schedule.gather_all", "float(table[t])", "float(table[t - 1])"),
         ("times after T let in", "Schedule.check_time", "minimum <= low and high <= self.T", "minimum <= low"),
         ("tables mixed up in the cache", "Schedule._cast", "key = (id(table), device, dtype)\n        source, copy = "
