@@ -55,8 +55,8 @@ def shifted_children(shift: int) -> Iterator[None]:
 def shift_seeds(shift: int) -> None:
     """Seed every generator that diffutils makes or seeds in this process with a number that is ``shift`` larger.
 
-    Data, noise, initial weights and dropout follow; the directions of sliced distances do not. To be called before a
-    module of the package is imported. Figures are not shown any more.
+    Data, noise, initial weights and dropout follow; the judges do not: the directions of sliced distances, the classifier
+    of the Frechet distance. To be called before a module of the package is imported. Figures are not shown any more.
     """
     import matplotlib
 
