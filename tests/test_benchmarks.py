@@ -73,10 +73,10 @@ def test_the_digits_page_says_who_comes_nearest_and_what_guidance_does():
 
 @pytest.mark.parametrize(
     "contender, seed, anew",
-    [("azula", 1, False), ("azula", 2, True), ("torchcfm", 2, False), ("real images", 0, True)],
+    [("azula", 1, False), ("azula", 2, True), ("azula", 3, True), ("torchcfm", 2, False), ("real images", 2, True), ("real images", 3, False)],
 )
 def test_a_run_from_a_seed_on_replaces_its_own_rows_alone(contender, seed, anew):
-    assert replaced({"contender": contender, "seed": seed}, ["azula", "real images"], 2) == anew
+    assert replaced({"contender": contender, "seed": seed}, ["azula"], 2, {2}) == anew
 
 
 def test_the_page_of_the_gpu_is_made_of_its_numbers():
