@@ -18,8 +18,8 @@ help:
 	@echo "make colab      run every chapter where nothing of the book is installed, without a network"
 	@echo "make notebooks  execute the chapters and write their .ipynb pairs"
 	@echo "make seeds      run every chapter with ten other seeds"
-	@echo "make coverage   run the unit tests and show which lines of diffutils they miss"
-	@echo "make mutants    plant small bugs in diffutils, one by one: the unit tests must fail each time"
+	@echo "make coverage   run the unit tests and show which lines of the packages they miss"
+	@echo "make mutants    plant small bugs in the packages, one by one: the unit tests must fail each time"
 	@echo "make mutants-chapters  the same, to see which of them the chapters notice"
 	@echo "make mutants-operators  the same with edits made by rule, in the core"
 	@echo "make bench      measure diffutils beside other libraries, in an environment of its own"
@@ -51,7 +51,7 @@ notebooks: $(INSTALLED)
 seeds: $(INSTALLED)
 	$(BIN)/python tools/seeds.py
 
-# Tests of pages and of chapters' texts run no line of diffutils that matters here.
+# Tests of pages and of chapters' texts run no line of the packages that matters here.
 coverage: $(INSTALLED)
 	mkdir -p _build
 	$(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile $(patsubst %,--ignore tests/test_%.py,accessibility book browser links) --cov --cov-report term-missing --cov-fail-under 97

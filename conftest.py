@@ -1,7 +1,7 @@
 """A chapter that passed with the code as it stands is not run again.
 
 nbval runs a chapter from its first cell to its last, in about a minute. When all cells of a chapter pass, a stamp is
-left under ``_build/nbval``, named after everything that decides the outcome: the notebook, ``diffutils``, the
+left under ``_build/nbval``, named after everything that decides the outcome: the notebook, the packages, the
 libraries, Python and what nbval replaces before it compares. If any of it changes while the tests run, no stamp is
 left. ``--run-unchanged`` ignores the stamps.
 """

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from diffutils.claims import ClaimError, Claims
+from diffbook.claims import ClaimError, Claims
 
 
 @pytest.fixture

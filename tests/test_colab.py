@@ -89,8 +89,8 @@ def test_pip_installs_the_package_from_a_repository_without_a_network(tmp_path):
     assert ran.returncode == 0, ran.stderr
     where = json.loads(ran.stdout.splitlines()[-1])
     assert os.path.realpath(tmp_path / "diffutils" / "__init__.py") == os.path.realpath(os.path.join(tmp_path, where))
-    scripts = ROOT / "diffutils" / "interactive" / "scripts"
-    installed = {path.name for path in (tmp_path / "diffutils" / "interactive" / "scripts").iterdir()}
+    scripts = ROOT / "diffbook" / "interactive" / "scripts"
+    installed = {path.name for path in (tmp_path / "diffbook" / "interactive" / "scripts").iterdir()}
     assert {path.name for path in scripts.glob("*.js")} <= installed
 
 

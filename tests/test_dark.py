@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from diffutils import dark, figures
+from diffbook import dark, figures
 
 
 @pytest.fixture

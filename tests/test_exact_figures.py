@@ -7,9 +7,9 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
+from diffbook.interactive import exact, forward_process, probability_flow, quantile_path, schedule_shape
 from diffutils.distributions import GaussianMixture
 from diffutils.doctor import diagnose
-from diffutils.interactive import exact, forward_process, probability_flow, quantile_path, schedule_shape
 from diffutils.samplers import Euler, Heun
 from diffutils.schedule import Schedule
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from exercises import Answers
 
-from diffutils.exercises import NotYet, Unanswered, call, check, compare, number
-from diffutils.exercises.answers import exercise
+from diffbook.exercises import NotYet, Unanswered, call, check, compare, number
+from diffbook.exercises.answers import exercise
 
 CHAPTERS = Path(__file__).resolve().parent.parent / "chapters"
 MODULES = sorted(path.stem for path in (Path(__file__).parent / "exercises").glob("chapter_*.py"))
@@ -62,7 +62,7 @@ def test_a_notebook_shows_what_was_said_once(capsys):
     from IPython.core.interactiveshell import InteractiveShell
 
     shell = InteractiveShell()
-    shell.run_cell("from diffutils.exercises import check\ncheck('2.1', ...)")
+    shell.run_cell("from diffbook.exercises import check\ncheck('2.1', ...)")
     assert said(capsys).count("\n") == 1
 
 

@@ -10,8 +10,8 @@ import textwrap
 import pytest
 import torch
 
+from diffbook.faults import Fault
 from diffutils import process
-from diffutils.faults import Fault
 from diffutils.process import diffuse
 from diffutils.schedule import Schedule
 

@@ -13,7 +13,7 @@ from colorspacious import cspace_convert, deltaE
 from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
-from diffutils import diagrams, figures
+from diffbook import diagrams, figures
 
 ALT = "A straight line rises from the lower left corner to the upper right one."
 

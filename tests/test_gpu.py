@@ -88,7 +88,7 @@ def test_a_chapter_trains_and_samples_on_the_device(monkeypatch) -> None:
 
     monkeypatch.setattr(training_run.TrainingRun, "advance", watched_advance)
     monkeypatch.setattr(Sampler, "sample", watched_sample)
-    monkeypatch.setattr("diffutils.figures.display", lambda *_: None)
+    monkeypatch.setattr("diffbook.figures.display", lambda *_: None)
     matplotlib.use("agg")
     with contextlib.redirect_stdout(io.StringIO()):
         seeds.execute_cells(CHAPTER)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffutils.interactive import slider
+from diffbook.interactive import slider
 
 
 def draw(value):

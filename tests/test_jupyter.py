@@ -25,7 +25,7 @@ CHAPTER = ROOT / "chapters" / "03_reparameterization.md"
 TITLE = jupytext.read(CHAPTER).cells[0].source.partition("\n")[0].lstrip("# ")
 SLIDER = """
 import matplotlib.pyplot as plt
-from diffutils.interactive import slider
+from diffbook.interactive import slider
 
 def draw(height):
     fig, ax = plt.subplots()

@@ -7,9 +7,9 @@ import jupytext
 import pytest
 import torch
 
-from diffutils import museum
-from diffutils.faults import Fault
-from diffutils.museum import statistics
+from diffbook import museum
+from diffbook.faults import Fault
+from diffbook.museum import statistics
 
 CHAPTER = Path(__file__).resolve().parent.parent / "chapters" / "12_bug_museum.md"
 names = pytest.mark.parametrize("name", museum.exhibits)

@@ -12,7 +12,7 @@ import pytest
 from mutants import __main__ as command
 from mutants import chapters, table, unit, workers
 
-from diffutils.faults import Fault
+from diffbook.faults import Fault
 
 SOUND = Fault("nothing changes", "diffutils.process.diffuse", "signal, x0, spread,", "signal, x0, spread.clone(),")
 WRONG = Fault("no root", "diffutils.process.diffuse", "signal, x0, spread,", "signal, x0, spread.square(),")

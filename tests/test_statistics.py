@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from diffutils.museum import statistics
+from diffbook.museum import statistics
 
 SCORES = ("mean_of_noise", "variance_of_the_chain", "marginal_of_ddim", "time_told", "spread_of_langevin", "stein")
 SEEDS = 12

@@ -31,7 +31,8 @@ _SPEC.loader.exec_module(conftest)
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A copy of what the fingerprint and the stamps look at, that a test may change."""
-    shutil.copytree(execution.ROOT / "diffutils", tmp_path / "diffutils", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in execution.PACKAGES:
+        shutil.copytree(execution.ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "tests").mkdir()
     shutil.copy(execution.ROOT / "tests" / "nbval.cfg", tmp_path / "tests")
     (tmp_path / "chapter.ipynb").write_text("{}")
@@ -40,12 +41,14 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("module", ["schedule.py", "models/ddpm.py"])
-def test_a_change_in_the_package_moves_the_cache_and_the_stamp(project, module):
+@pytest.mark.parametrize(
+    "module", ["diffutils/schedule.py", "diffutils/models/ddpm.py", "diffbook/claims.py", "diffbook/exercises/chapter_02.py"]
+)
+def test_a_change_in_a_package_moves_the_cache_and_the_stamp(project, module):
     notebook = project / "chapter.ipynb"
     before = execution.cache_path(), conftest.stamp(notebook)
     assert before == (execution.cache_path(), conftest.stamp(notebook))
-    path = project / "diffutils" / module
+    path = project / module
     path.write_text(path.read_text() + "\n# changed\n")
     assert execution.cache_path() != before[0]
     assert conftest.stamp(notebook) != before[1]
@@ -221,9 +224,9 @@ def test_a_docstring_keeps_its_formulas_and_its_sections():
 
 def test_the_reference_holds_every_module():
     names = package_reference.module_names()
-    files = [path for path in (execution.ROOT / "diffutils").rglob("*.py")]
-    assert {"diffutils.schedule", "diffutils.models", "diffutils.models.ddpm"} <= set(names)
-    assert len(names) == len(files) - 1  # the package itself is no module of it
+    files = [path for package in execution.PACKAGES for path in (execution.ROOT / package).rglob("*.py")]
+    assert {"diffutils.schedule", "diffutils.models", "diffutils.models.ddpm", "diffbook.claims"} <= set(names)
+    assert len(names) == len(files) - len(execution.PACKAGES)  # a package itself is no module of it
 
 
 def test_a_build_takes_nothing_from_the_shell(monkeypatch):

@@ -1,8 +1,8 @@
 r"""A local Sphinx extension: what this book needs and Jupyter Book does not do by itself.
 
 - The execution cache lives in a folder named after the code the chapters import (see ``execution.py``), so that a
-  change in ``diffutils`` executes the chapters again.
-- The alternative text that ``diffutils.figures.show`` stores with a picture reaches the page, and so does its dark twin.
+  change in a package of the book executes the chapters again.
+- The alternative text that ``diffbook.figures.show`` stores with a picture reaches the page, and so does its dark twin.
   Pages hold pictures as lossless WebP, which weighs less than half of PNG.
 - An equation of several lines keeps its ``\tag``: Sphinx would wrap it into an environment in which tags are errors.
 - No line ends between a formula and the comma after it or the bracket before it.
@@ -33,7 +33,7 @@ from repository import repository
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from diffutils.dark import as_webp
+from diffbook.dark import as_webp
 
 MATHJAX_SCRIPT = "tex-chtml-full.js"
 # A header cell without words, as in the corner of a table, would be announced as a header all the same.

@@ -1,7 +1,7 @@
 """Execute the chapters side by side into the cache that the book and the paired notebooks are made from.
 
 The cache is jupyter-cache's. It knows a notebook by its code cells alone, so that a change in prose executes nothing;
-a change in ``diffutils`` or in a library that decides numbers must execute everything, and therefore is part of the
+a change in the book's packages or in a library that decides numbers must execute everything, and therefore is part of the
 path of the cache. With each executed chapter the cache keeps what the execution took.
 
 Run as ``python tools/execution.py`` from anywhere.
@@ -21,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("diffutils", "diffbook")
 TIMEOUT_SECONDS = 1800
 NUMERIC_LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "POT", "mlxtend", "matplotlib")
 # One thread a chapter, because chapters run side by side; no progress bars, because a page keeps each refresh as a line;
@@ -37,7 +38,8 @@ def notebook_paths() -> list[Path]:
 def code_fingerprint() -> str:
     """Return a hash of everything but the notebooks that decides what a chapter computes."""
     digest = hashlib.sha256()
-    for path in sorted(path for kind in ("*.py", "*.js") for path in (ROOT / "diffutils").rglob(kind)):
+    kinds = ("*.py", "*.js")
+    for path in sorted(path for package in PACKAGES for kind in kinds for path in (ROOT / package).rglob(kind)):
         digest.update(path.relative_to(ROOT).as_posix().encode())
         digest.update(path.read_bytes())
     for name in NUMERIC_LIBRARIES:

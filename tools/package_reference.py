@@ -1,4 +1,4 @@
-"""A local Sphinx extension: the reference of ``diffutils``, made from its docstrings by autodoc and napoleon.
+"""A local Sphinx extension: the reference of the book's packages, made from their docstrings by autodoc and napoleon.
 
 The docstrings are written to be read in an editor. Here they become reStructuredText without being changed: indented
 formulas keep their lines, and the bars and stars of mathematics are not taken for markup.
@@ -15,6 +15,7 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+import diffbook
 import diffutils
 
 SECTIONS = ("Args:", "Returns:", "Raises:", "Attributes:", "Shapes:", "Source:")
@@ -35,8 +36,12 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def module_names() -> list[str]:
-    """Return the names of all modules of the package, a package before its modules."""
-    return [module.name for module in pkgutil.walk_packages(diffutils.__path__, "diffutils.")]
+    """Return the names of all modules of both packages, a package before its modules."""
+    return [
+        module.name
+        for package in (diffutils, diffbook)
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    ]
 
 
 class PackageReference(SphinxDirective):

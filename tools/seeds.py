@@ -68,7 +68,7 @@ def shift_seeds(shift: int) -> None:
     device.make_generator = lambda seed, place="cpu": plain(seed + shift, place)
     device.seed_default_generators = lambda seed, place="cpu": default(seed + shift, place)
 
-    import diffutils.figures as figures
+    import diffbook.figures as figures
 
     figures.display = lambda *_: None
 

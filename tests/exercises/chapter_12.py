@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from diffutils.faults import Fault
-from diffutils.museum.statistics import product_of_alphas
+from diffbook.faults import Fault
+from diffbook.museum.statistics import product_of_alphas
 from diffutils.schedule import Schedule
 from exercises import Answers
 

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from diffutils.faults import Fault
+from diffbook.faults import Fault
 from mutants import chapters, faults, table, unit
 
 MORE = "more"

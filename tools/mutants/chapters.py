@@ -1,7 +1,7 @@
 """Plant each fault and run the chapters, quick ones first, until a cell of one raises.
 
 A chapter is executed cell by cell. Before each cell the process forks a copy of itself, which waits. The cell then runs
-without a fault, and what it calls of diffutils is recorded. Each fault in a function that was called for the first time
+without a fault, and what it calls of the two packages is recorded. Each fault in a function that was called for the first time
 is handed to the copy: from there on a fork of it runs this cell and the rest of the chapter with the fault planted. All
 cells before could not have met the fault, so this is what the whole chapter would have done, in a fraction of the time.
 """
@@ -21,12 +21,12 @@ import jupytext
 import matplotlib
 import torch
 
-import diffutils
-from diffutils.faults import Fault, _layers
+import diffbook
+from diffbook.faults import Fault, _layers
 from mutants import workers
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = str(ROOT / "diffutils")
+PACKAGES = (str(ROOT / "diffutils"), str(ROOT / "diffbook"))
 # Chapter 9 trains every model on every set, for nine minutes. Chapter 12 plants faults itself.
 LEFT_OUT = ("09_", "12_")
 # What a quick chapter catches need not be tried in these, which take a minute each; the slowest is last.
@@ -44,7 +44,7 @@ def warm_up() -> None:
     """Import what the chapters import, and let figures go nowhere."""
     matplotlib.use("agg")
     workers.warm_up()
-    diffutils.figures.display = lambda *_: None
+    diffbook.figures.display = lambda *_: None
     workers.settle()
 
 
@@ -59,7 +59,7 @@ def _cells(path: Path) -> list[CodeType]:
 
 
 def _recorded(cell: CodeType, names: dict[str, Any]) -> set[CodeType]:
-    """Run a cell; return the code of diffutils that it called."""
+    """Run a cell; return the code of the two packages that it called."""
     called: set[CodeType] = set()
 
     def look(frame, event, argument) -> None:
@@ -71,7 +71,7 @@ def _recorded(cell: CodeType, names: dict[str, Any]) -> set[CodeType]:
             exec(cell, names)
         finally:
             sys.settrace(None)
-    return {code for code in called if code.co_filename.startswith(PACKAGE)}
+    return {code for code in called if code.co_filename.startswith(PACKAGES)}
 
 
 def _rest(fault: Fault, cells: list[CodeType], names: dict[str, Any]) -> str | None:

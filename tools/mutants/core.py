@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # module: (what is wrong, function, before, after)
 FAULTS = {
-    "process": [
+    "diffutils.process": [
         ("uniform noise for Gaussian", "draw_noise", "torch.randn(like", "torch.rand(like"),
         ("uniform noise where no generator is given", "draw_noise", "torch.randn_like(", "torch.rand_like("),
         ("generator ignored", "draw_noise", "generator=generator, device", "generator=None, device"),
@@ -30,7 +30,7 @@ FAULTS = {
         ("a vanished signal not refused", "_require_signal", ".to(a.dtype)) == 0", ".to(a.dtype)) < 0"),
         ("noise of another shape let in", "_check_inputs", "require(same,", "require(True,"),
     ],
-    "objectives.simple": [
+    "diffutils.objectives.simple": [
         ("t = T never trained", "draw_uniform_times", "schedule.T + 1", "schedule.T"),
         ("t = 0 trained", "draw_uniform_times", "torch.randint(1,", "torch.randint(0,"),
         ("one time for the whole batch", "draw_uniform_times", "(len(x0),)", "(1,)"),
@@ -43,7 +43,7 @@ FAULTS = {
         ("weight 1 / (2 sigma^4)", "simple_weight", "2 * sigma2 *", "2 * sigma2.square() *"),
         ("weight without its half", "simple_weight", "(2 * sigma2 *", "(sigma2 *"),
     ],
-    "objectives.bound": [
+    "diffutils.objectives.bound": [
         ("L_T without alpha_bar in the trace", "prior_term", "(alpha_bar + log_sigma2)", "log_sigma2"),
         ("L_T with the log's sign turned", "prior_term", "alpha_bar + log_sigma2", "alpha_bar - log_sigma2"),
         ("L_T with sqrt(alpha_bar)", "prior_term", "alpha_bar * square", "alpha_bar.sqrt() * square"),
@@ -65,14 +65,14 @@ FAULTS = {
         ("a decoder's standard deviation for its variance", "_one_draw", "math.log(decoder_variance)",
          "0.5 * math.log(decoder_variance)"),
     ],
-    "objectives.optimal": [
+    "diffutils.objectives.optimal": [
         ("best variance with the weight not squared", "optimal_variance", "schedule.posterior_x0.square()",
          "schedule.posterior_x0"),
         ("best variance without beta_tilde", "optimal_variance", "schedule.beta_tilde + ", ""),
         ("error of x_0 multiplied by the snr", "bayes_x0_errors", "eps / schedule.snr[1:]", "eps * schedule.snr[1:]"),
         ("expected L_T with the log's sign turned", "expected_terms", "- alpha_bar - log_sigma2", "- alpha_bar + log_sigma2"),
     ],
-    "objectives.stochastic": [
+    "diffutils.objectives.stochastic": [
         ("times shared by the variance, not its logarithm", "time_shares", "torch.log(schedule.sigma2[2:] / schedule.sigma2[1:-1])",
          "schedule.sigma2[2:] - schedule.sigma2[1:-1]"),
         ("times drawn one too early", "draw_times", "(1 + torch.searchsorted", "(torch.searchsorted"),
@@ -83,7 +83,7 @@ FAULTS = {
         ("the bound trains the mean, too", "l_hybrid", "draw.square.detach()", "draw.square"),
         ("the bound not per dimension", "l_hybrid", " / x0[0].numel()", ""),
     ],
-    "schedule": [
+    "diffutils.schedule": [
         ("alpha_bar shifted to the wrong side", "Schedule._fill", "torch.cat([start, log_alpha_bar])",
          "torch.cat([log_alpha_bar, log_alpha_bar[-1:]])"),
         ("1 - alpha_bar by subtraction", "Schedule._fill", "0 - torch.expm1(self.log_alpha_bar)", "1 - self.alpha_bar"),
@@ -118,7 +118,7 @@ FAULTS = {
          "self._cache.get(key, (None, None))\n        if source is not table:", "key = (device, dtype)\n        source, copy = "
          "self._cache.get(key, (None, None))\n        if source is None:"),
     ],
-    "schedule_kinds": [
+    "diffutils.schedule_kinds": [
         ("linear betas shifted by one", "NamedSchedules.linear", "torch.linspace(start, end, T, dtype=torch.float64)",
          "torch.linspace(start, end, T + 1, dtype=torch.float64)[1:]"),
         ("quadratic schedule without its root", "NamedSchedules.quadratic", "math.sqrt(start), math.sqrt(end)", "start, end"),
@@ -129,7 +129,7 @@ FAULTS = {
         ("geometric ladder upside down in its logarithm", "NamedSchedules.geometric", "torch.arange(T - 1, -1, -1, dtype=torch.float64)",
          "torch.arange(T, 0, -1, dtype=torch.float64)"),
     ],
-    "schedule_inputs": [
+    "diffutils.schedule_inputs": [
         ("a beta of 1 let in before the end", "checked_betas", "(values > 0) & (values < 1)", "(values > 0) & (values <= 1)"),
         ("rising running products let in", "checked_alpha_bar", "values.diff() < 0", "values.diff() < 9"),
         ("levels in any order let in", "checked_levels", "(values.diff() > 0).all()", "(values.diff() > 0).any()"),

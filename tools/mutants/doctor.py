@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # module: (what is wrong, function, before, after)
 FAULTS = {
-    "doctor": [
+    "diffutils.doctor": [
         ("the square of the data's mean left out of L_T", "diagnose", "variance + moments.mean_square / dim", "variance"),
         ("a signal called dead where it lives", "diagnose", "(explained < dead_below)", "(explained > dead_below)"),
         ("information without its half", "_gaussian_tables", "0.5 * torch.log1p(signal)", "torch.log1p(signal)"),
@@ -21,21 +21,21 @@ FAULTS = {
         ("betas that stay called falling", "Diagnosis.betas_rise", ">= 0", "> 0"),
         ("negative variances by rounding let in", "Moments.of", ".clamp(min=0.0)", ""),
     ],
-    "museum.statistics": [
+    "diffbook.museum.statistics": [
         ("a variance as certain as a mean", "z_of_variance", "math.sqrt(x.numel() / 2)", "math.sqrt(x.numel())"),
         ("the standard error of a hundred draws", "mean_of_noise", "* 100", "* 10"),
         ("the variance without the bias of the step", "spread_of_langevin", "1 / (1 - 0.1 / 4)", "1"),
         ("the identity for one dimension", "stein", "products.mean() + 2", "products.mean() + 1"),
         ("the variance at another time", "marginal_of_ddim", "float(schedule.sigma2[300])", "float(schedule.sigma2[310])"),
     ],
-    "interactive.exact": [
+    "diffbook.interactive.exact": [
         ("numbers that end the script", "ExactFigure._script", '.replace("</", "<\\\\/")', ""),
         ("two figures of one drawing share their place", "ExactFigure.to_html", "self.name + content", "self.name"),
         ("quotes that end the description", "ExactFigure.to_html", "html.escape(self._alt)", "self._alt"),
         ("a control that starts on the left", "exact", "(start or {}).get(control, 0)", "0"),
         ("a start beyond the last value let in", "exact", "range(most + 1)", "range(most + 2)"),
     ],
-    "interactive.closed_forms": [
+    "diffbook.interactive.closed_forms": [
         ("the slider never comes to T", "forward_process", "schedule.T / (positions - 1)", "schedule.T / positions"),
         ("the price of the start at the root of alpha_bar", "forward_process", "mixture.kl_to_standard_normal(float(schedule.alpha_bar[t]))",
          "mixture.kl_to_standard_normal(float(schedule.sqrt_alpha_bar[t]))"),

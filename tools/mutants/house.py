@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # module: (what is wrong, function, before, after)
 FAULTS = {
-    "frechet": [
+    "diffutils.frechet": [
         ("means ignored", "frechet_distance", "(x.mean(0) - y.mean(0)).square().sum() + ", ""),
         ("the cross term once", "frechet_distance", "- 2 * cross", "- cross"),
         ("eigenvalues for their roots", "frechet_distance", "values.clamp(min=0).sqrt()", "values.clamp(min=0)"),
@@ -12,7 +12,7 @@ FAULTS = {
         ("features below zero", "classifier_features", "torch.relu(", "("),
         ("always the same number of features", "classifier_features", 'check_int("units", units, 1),', "64,"),
     ],
-    "metrics": [
+    "diffutils.metrics": [
         ("1-D distances not squared", "sliced_wasserstein", "p=2", "p=1"),
         ("directions not of unit length", "sliced_wasserstein", "directions /= np.linalg.norm(directions, axis=0)", "pass"),
         ("energy distance squared", "energy_distance", "math.sqrt(max(0.0, 2 * between - within_x - within_y))",
@@ -41,7 +41,7 @@ FAULTS = {
         ("compared with the floor's own sets", "over_floor", "seed + 1", "seed"),
         ("every real set drawn with one seed", "_real_sets", "draw(n, seed=each)", "draw(n, seed=seed)"),
     ],
-    "claims": [
+    "diffbook.claims": [
         ("at_most never raises", "Claims.at_most", "float(measured) <= bound)", "True)"),
         ("at_least never raises", "Claims.at_least", "float(measured) >= bound)", "True)"),
         ("between looks at the upper bound only", "Claims.between", "low <= float(measured) <= high)", "float(measured) <= high)"),
@@ -52,7 +52,7 @@ FAULTS = {
         ("claims numbered from 0", "Claims._number", "len(self._claims) + 1", "len(self._claims)"),
         ("claims not escaped in the table", "Claims._repr_html_", "html.escape(c.text)", "c.text"),
     ],
-    "validation": [
+    "diffutils.validation": [
         ("requirements never raise", "require", "if not condition:", "if False:"),
         ("bounds of integers one too wide", "check_int", "minimum <= (", "minimum - 1 <= ("),
         ("NaN and infinity let through", "check_data", "bad == 0", "True"),
@@ -63,14 +63,14 @@ FAULTS = {
         ("infinite numbers let through", "check_float", "math.isfinite(number) and inside", "inside"),
         ("any name let through", "check_choice", "value not in choices", "False"),
     ],
-    "device": [
+    "diffutils.device": [
         ("generators of all devices seeded", "seed_default_generators", "torch.default_generator.manual_seed(seed)",
          "torch.manual_seed(seed)"),
         ("seed ignored", "make_generator", "manual_seed(seed)", "manual_seed(0)"),
         ("a missing GPU not noticed", "default_device", 'device.type != "cuda"', "False"),
         ("the named device ignored", "default_device", "_parse(named)", 'torch.device("cpu")'),
     ],
-    "figures": [
+    "diffbook.figures": [
         ("density transposed", "density", 'indexing="xy"', 'indexing="ij"'),
         ("density upside down", "density", 'origin="lower"', 'origin="upper"'),
         ("log-density for density", "density", ".exp().reshape", ".reshape"),
@@ -79,7 +79,7 @@ FAULTS = {
         ("a figure without its description", "show", "alt=alt", 'alt=""'),
         ("grey levels stretched image by image", "image_grid", ", vmin=-1, vmax=1", ""),
     ],
-    "interactive.frames": [
+    "diffbook.interactive.frames": [
         ("the slider shows the picture before", "Slider.widget", 'picture.value = self._image(change["new"])',
          'picture.value = self._image(change["old"])'),
         ("pictures off by one", "Slider._image", "self.frames[index]", "self.frames[index - 1]"),
@@ -87,14 +87,14 @@ FAULTS = {
         ("descriptions of the first picture for all", "Slider.to_html", "[f.label, f.alt, address", "[f.label, first.alt, address"),
         ("every picture drawn at the first value", "slider", "draw(value)", "draw(values[0])"),
     ],
-    "dark": [
+    "diffbook.dark": [
         ("pictures with loss", "as_webp", "lossless=True", "lossless=False"),
         ("the order of greys turned round", "_turned", "INK + (GROUND - INK)", "GROUND + (INK - GROUND)"),
         ("colours turned, too", "_turned", "max(rgb) - min(rgb) > _GREY", "max(rgb) - min(rgb) > 1"),
         ("another layout in the dark", "picture", 'fig.set_layout_engine("none")', "pass"),
         ("a dark ground under see-through paint", "darken", "if artist not in grounds:", "if True:"),
     ],
-    "diagrams": [
+    "diffbook.diagrams": [
         ("the last cloud coloured as data", "markov_chain", "NOISE if index == count - 1 else DATA", "DATA"),
         ("labels in the wrong order", "markov_chain", "zip(clouds, labels)", "zip(clouds, reversed(labels))"),
     ],

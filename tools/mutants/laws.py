@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # module: (what is wrong, function, before, after)
 FAULTS = {
-    "distributions": [
+    "diffutils.distributions": [
         ("diffused means scaled by alpha_bar", "GaussianMixture.diffused", "math.sqrt(ab)", "ab"),
         ("diffused covariances scaled by sqrt(alpha_bar)", "GaussianMixture.diffused", "ab * self", "math.sqrt(ab) * self"),
         ("score without its minus sign", "GaussianMixture.score_t", "-torch.einsum", "torch.einsum"),
@@ -43,7 +43,7 @@ FAULTS = {
         ("quadrature nodes spread by the variance", "GaussianMixture._integrate", "* self._eigenvalues + s2).sqrt()",
          "* self._eigenvalues + s2)"),
     ],
-    "oracle": [
+    "diffutils.oracle": [
         ("v with its parts swapped", "Oracle.__call__", 'level.sqrt()[:, None] * answer - noise["sigma2"].sqrt()[:, None] * x0',
          'level.sqrt()[:, None] * x0 - noise["sigma2"].sqrt()[:, None] * answer'),
         ("1 - alpha_bar by subtraction in float32", "Oracle.__call__", 'self._level("sigma2", t, flat)', "1 - level"),
@@ -51,16 +51,16 @@ FAULTS = {
         ("log of a standard deviation", "Oracle.with_variance", "spread / sigma2[:, None]).log()",
          "spread / sigma2[:, None]).sqrt().log()"),
     ],
-    "parameters": [
+    "diffutils.parameters": [
         ("weights not normalised", "check_weights", "return weights / total", "return weights"),
         ("asymmetric covariances let in", "decompose", "asymmetry <= tolerance", "True"),
         ("negative eigenvalues let in", "decompose", "smallest > 0.0", "True"),
     ],
-    "quadrature": [
+    "diffutils.quadrature": [
         ("nodes weighted by exp(-z^2)", "normal_nodes", "-0.5 * nodes", "-1.0 * nodes"),
         ("weights not normalised", "normal_nodes", "weights / weights.sum()", "weights"),
     ],
-    "estimators": [
+    "diffutils.estimators": [
         ("sigma squared in x = mu + sigma eps", "reparameterize", "sigma * noise", "sigma**2 * noise"),
         ("gradient of sigma without the noise", "pathwise_gradient", "(slope * noise)", "slope"),
         ("score function divided by the variance", "score_function_gradient", "- baseline) / sigma", "- baseline) / sigma**2"),
@@ -71,7 +71,7 @@ FAULTS = {
         ("noises merged by their variances", "merge_gaussians", "a.sqrt() * noise_a + b.sqrt() * noise_b",
          "a * noise_a + b * noise_b"),
     ],
-    "datasets": [
+    "diffutils.datasets": [
         ("a roll with one turn", "swiss_roll", "1.0 + 2.0 *", "1.0 + 1.0 *"),
         ("mean of the roll with its sign turned", "swiss_roll", "2.0 / (3.0 * math.pi))", "-2.0 / (3.0 * math.pi))"),
         ("second moment of the moons", "two_moons", "0.625 - 1.0", "0.625 + 1.0"),

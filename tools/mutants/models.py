@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # module: (what is wrong, function, before, after)
 FAULTS = {
-    "networks": [
+    "diffutils.networks": [
         ("time scaled down a thousandfold in its embedding", "time_embedding", "t.to(dtype)[:, None] *",
          "t.to(dtype)[:, None] / 1000 *"),
         ("sines where cosines belong", "time_embedding", "angles.cos()", "angles.sin()"),
@@ -18,7 +18,7 @@ FAULTS = {
         ("seeding spills over to what runs later", "seeded_init", "with torch.random.fork_rng(devices=[]):",
          "with contextlib.nullcontext():"),
     ],
-    "unet": [
+    "diffutils.unet": [
         ("positions and channels mixed up in attention", "Attention.forward", "qkv.transpose(-1, -2).unbind(1)", "qkv.unbind(1)"),
         ("attention without its shortcut", "Attention.forward", "return x + self", "return self"),
         ("time does not shift", "ResidualBlock.forward", "torch.addcmul(shift,", "torch.addcmul(0 * shift,"),
@@ -26,13 +26,13 @@ FAULTS = {
         ("nothing kept from the way down", "UNet.forward", "torch.cat([h, kept[level]]", "torch.cat([h, 0 * kept[level]]"),
         ("doubled by interpolation before the wrong level", "UNet.forward", 'mode="nearest"', 'mode="bilinear"'),
     ],
-    "training": [
+    "diffutils.training": [
         ("averaged weights not used in the end", "train",
          "restore(model, list(tensors(run.averaged)), counters=False)", "pass"),
         ("left in training mode", "train", "model.eval()", "model.train()"),
         ("running mean over the wrong window", "TrainingRecord.smoothed", "unfold(0, window, 1)", "unfold(0, window, window)"),
     ],
-    "training_run": [
+    "diffutils.training_run": [
         ("decay of the average turned round", "TrainingRun.__init__", "get_ema_multi_avg_fn(ema_decay)",
          "get_ema_multi_avg_fn(1 - ema_decay)"),
         ("average without the buffers", "TrainingRun._average", " + _floating(self.model.buffers())", ""),
@@ -74,7 +74,7 @@ FAULTS = {
         ("weights not put back after a bad step", "_check_block", "restore(model, good)", "pass"),
         ("counters averaged", "restore", "if counters or mine", "if True or mine"),
     ],
-    "models.ddpm": [
+    "diffutils.models.ddpm": [
         ("prediction and variance output swapped", "DDPM.with_variance", "answer[:, :channels], answer[:, channels:]",
          "answer[:, channels:], answer[:, :channels]"),
         ("the variance taken for the prediction", "DDPM.forward", "(x_t, t)[0]", "(x_t, t)[1]"),
@@ -82,13 +82,13 @@ FAULTS = {
         ("the variance never trained", "DDPM.loss", "l_hybrid(self, self.schedule, x,", "l_simple(self, self.schedule, x,"),
         ("the bound with the wrong variance by default", "DDPM.bound", '"beta" if', '"beta_tilde" if'),
     ],
-    "models.dpm": [
+    "diffutils.models.dpm": [
         ("loss summed over the batch", "DPM.loss", ".mean()", ".sum()"),
         ("trained on L_simple", "DPM.loss", "l_bound(self, self.schedule, x, generator=generator).mean()",
          "DDPM.loss(self, x, generator=generator)"),
         ("no variance of its own", "DPM.__init__", 'variance_output="free"', 'variance_output="range"'),
     ],
-    "models.ncsn": [
+    "diffutils.models.ncsn": [
         ("score without its minus sign", "NCSN._score", "return -convert_at", "return convert_at"),
         ("score not divided by the level", "NCSN._score", ' / level', ""),
         ("network fed the raw noisy data", "NCSN._score", "a * x_tilde", "x_tilde"),
@@ -97,7 +97,7 @@ FAULTS = {
         ("the noisiest level never trained", "NCSN.loss", "self.schedule.T + 1", "self.schedule.T"),
         ("noise added with its variance", "NCSN.loss", "x + level * z", "x + level.square() * z"),
     ],
-    "models.gan": [
+    "diffutils.models.gan": [
         ("discriminator's loss moves the generator", "GAN.losses", "fake.detach()", "fake"),
         ("generator's loss moves the discriminator", "GAN.losses", "value.detach() for", "value for"),
         ("labels of real and fake swapped", "GAN.losses", "softplus(-real_logit).mean() + softplus(fake_logit).mean()",
@@ -109,7 +109,7 @@ FAULTS = {
         ("samples from uniform noise", "GAN.sample", "draw_noise(like.new_empty(n, self.latent_dim), generator=generator)",
          "torch.rand(n, self.latent_dim, generator=generator)"),
     ],
-    "models.vae": [
+    "diffutils.models.vae": [
         ("log-density with the log standard deviation added", "_log_normal", "- log_std - 0.5", "+ log_std - 0.5"),
         ("log-density without log(2 pi)", "_log_normal", " - 0.5 * _LOG_2PI", ""),
         ("log variance read as log standard deviation", "VAE._draw_latent", "log_std.exp() *", "(0.5 * log_std).exp() *"),
@@ -126,7 +126,7 @@ FAULTS = {
          "(self._log_likelihood(x, z) + log_prior - log_q).mean(dim=0) + math.log(size)"),
         ("samples without the decoder's noise", "VAE.sample", "return mean + like.exp() *", "return mean + 0 * like.exp() *"),
     ],
-    "models.flows.base": [
+    "diffutils.models.flows.base": [
         ("log-determinant with its sign turned", "Flow.log_prob", "math.log(2 * math.pi) + log_det", "math.log(2 * math.pi) - log_det"),
         ("log(2 pi) for one dimension only", "Flow.log_prob", "0.5 * self.dim *", "0.5 *"),
         ("inverse layers in the wrong order", "run_inverse", "reversed(layers)", "layers"),
@@ -135,7 +135,7 @@ FAULTS = {
         ("layers never started from data", "Flow.start_from", "if not waiting:", "if waiting:"),
         ("samples through the forward direction", "Flow.sample", "self.inverse(draw_noise", "self.forward(draw_noise"),
     ],
-    "models.flows.coupling": [
+    "diffutils.models.flows.coupling": [
         ("log-determinant of the inverse with its sign turned", "AffineCoupling.inverse", ", -log_scale.flatten",
          ", log_scale.flatten"),
         ("log-determinant of the scale, not its logarithm", "AffineCoupling.forward", "log_scale.flatten(1)",
@@ -148,7 +148,7 @@ FAULTS = {
         ("coordinates put back in the wrong order", "Coupling.join", "x[:, self.place]", "x[:, self.order.flip(0)]"),
         ("the same half kept every time", "alternating", "== index % 2", "== 0"),
     ],
-    "models.flows.glow": [
+    "diffutils.models.flows.glow": [
         ("log-determinant of one position only", "ActNorm.forward", "positions(x) * self", "1 * self"),
         ("started with the standard deviation, not its inverse", "ActNorm._start", "-std.clamp_min", "std.clamp_min"),
         ("started again by each batch", "ActNorm._start", "self.started.fill_(True)", "pass"),
@@ -160,14 +160,14 @@ FAULTS = {
          'torch.tensor(False, device="cpu"), persistent=False'),
         ("whether it has started read from a GPU", "ActNorm._apply", "self.started = started", "pass"),
     ],
-    "models.flows.images": [
+    "diffutils.models.flows.images": [
         ("log-determinants of the last level only", "ImageGlow.forward", "total = total + log_det", "total = log_det"),
         ("the wrong half goes on", "ImageGlow.inverse", "torch.cat([x, parts[i].view_as(x)]", "torch.cat([parts[i].view_as(x), x]"),
         ("levels undone in the wrong noise", "ImageGlow.inverse", "parts[i]", "parts[-1 - i]"),
         ("a squeeze that mixes up pixels", "Squeeze.inverse", "nn.functional.pixel_shuffle(y, 2)",
          "nn.functional.pixel_shuffle(y, 2).mT"),
     ],
-    "models.flows.nice": [
+    "diffutils.models.flows.nice": [
         ("log-determinant of the scaling with its sign turned", "Scaling.forward", "self.log_scale.sum()", "-self.log_scale.sum()"),
         ("inverse scales once more", "Scaling.inverse", "(-self.log_scale).exp()", "self.log_scale.exp()"),
     ],

@@ -18,7 +18,7 @@ from cosmic_ray.ast import Visitor, get_ast
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.operators.provider import OperatorProvider
 
-from diffutils.faults import Fault, _body, _layers
+from diffbook.faults import Fault, _body, _layers
 
 MODULES = (
     "schedule",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # module: (what is wrong, function, before, after)
 FAULTS = {
-    "samplers.base": [
+    "diffutils.samplers.base": [
         ("the walk starts one step late", "Sampler.sample", "range(T, 0, -1)", "range(T - 1, 0, -1)"),
         ("the walk ends at x_1", "Sampler.sample", "range(T, 0, -1)", "range(T, 1, -1)"),
         ("trajectory off by one", "Sampler.sample", "states[t - 1] = x", "states[t] = x"),
@@ -24,7 +24,7 @@ FAULTS = {
         ("steps forward in time let in", "Sampler.step", "0, t - 1), generator", "0, self.schedule.T), generator"),
         ("an infinite noise level let in", "require_finite_levels", "lowest > 0", "lowest >= 0"),
     ],
-    "samplers.ancestral": [
+    "diffutils.samplers.ancestral": [
         ("noise in the last step", "Ancestral._step", "        if s == 0:\n            return mean\n", ""),
         ("no noise at all", "Ancestral._step", "if s == 0:", "if s >= 0:"),
         ("learned variance for standard deviation", "Ancestral._step", "(log_variance / 2).exp()", "log_variance.exp()"),
@@ -40,7 +40,7 @@ FAULTS = {
          '(t, s), {"beta": "beta_tilde", "beta_tilde": "beta"}[self.variance])'),
         ("negative variances let in", "reverse_variance", "(table >= 0).all()", "(table >= 0).any()"),
     ],
-    "samplers.denoiser": [
+    "diffutils.samplers.denoiser": [
         ("the network asked at the respaced time", "ask", "schedule.levels[t].timestep", "t"),
         ("the network asked at the time before", "ask", "schedule.levels[t]", "schedule.levels[t - 1]"),
         ("weights of x_0 at another time", "x0_weights", "schedule.levels[t]", "schedule.levels[t - 1]"),
@@ -56,7 +56,7 @@ FAULTS = {
         ("starts from uniform noise", "start", "return draw_noise(torch.empty(sizes, dtype=like.dtype, device=device or like.device), "
          "generator=generator)", "return torch.rand(sizes, dtype=like.dtype, generator=generator)"),
     ],
-    "samplers.guidance": [
+    "diffutils.samplers.guidance": [
         ("toward the weaker answer", "Guided.forward", "answer + strength", "answer - strength"),
         ("the way without its start", "Guided.forward", "return answer + strength", "return strength"),
         ("from the weaker answer on", "Guided.forward", "answer + strength * (answer", "self.weaker(x_t, t) + strength * (answer"),
@@ -69,7 +69,7 @@ FAULTS = {
         ("two kinds of answers let in", "Guided.__init__", "require(same,", "require(True,"),
         ("times in the wrong order let in", "_check_interval", "between[1], first)", "between[1], 0)"),
     ],
-    "samplers.ddim": [
+    "diffutils.samplers.ddim": [
         ("ends at alpha_bar_1", "DDIM._mean", "if s == 0:\n", "if s == 0:\n            x0_hat = x0_hat + float("
          "self.schedule.sqrt_one_minus_alpha_bar[1]) * self.noise(x_t, x0_hat, t)\n"),
         ("eta for eta squared in the noise", "DDIM._sigma2", "self.eta**2 *", "self.eta *"),
@@ -78,7 +78,7 @@ FAULTS = {
         ("noise not derived from the clipped guess", "DDIM._mean", "self.noise(x_t, x0_hat, t)",
          "self.noise(x_t, Sampler(self.denoiser, self.schedule).guess(x_t, t), t)"),
     ],
-    "samplers.ode": [
+    "diffutils.samplers.ode": [
         ("Heun takes Euler's step", "Heun._step", "if s == 0:", "if s >= 0:"),
         ("Heun's slope at the end asked at the start's time", "Heun._step", "self._answer(x_s, s), s)", "self._answer(x_s, t), t)"),
         ("Heun adds the slopes without halving them", "Heun._step", "t, s, 0.5).add_(slope, alpha=0.5 *", "t, s).add_(slope, alpha="),
@@ -88,7 +88,7 @@ FAULTS = {
         ("noise level forgotten to be rescaled", "Euler._length", "end.sqrt_alpha_bar * (end", "(end"),
         ("log(alpha_bar) walked the wrong way", "Euler._move", "return x_t + way", "return x_t - way"),
     ],
-    "samplers.dpm_solver": [
+    "diffutils.samplers.dpm_solver": [
         ("the guess extrapolated the wrong way", "DPMSolver2M._step", "torch.lerp(x0_before, x0_hat, 1.0 + 0.5", "torch.lerp(x0_before, x0_hat, 1.0 - 0.5"),
         ("never looks back", "DPMSolver2M._step", "if state is x_t and time == t:", "if False:"),
         ("ratio of the steps turned round", "DPMSolver2M._step", "0.5 * h / h_before", "0.5 * h_before / h"),
@@ -96,7 +96,7 @@ FAULTS = {
         ("lambda without its half", "DPMSolver2M.__init__", "0.5 * schedule.snr.log()", "schedule.snr.log()"),
         ("looks back to another walk", "DPMSolver2M._step", "if state is x_t and time == t:", "if x0_before is not None:"),
     ],
-    "samplers.corrector": [
+    "diffutils.samplers.corrector": [
         ("corrected with the score of the time before", "PredictorCorrector._step", "float(self.schedule.sigma2[s])",
          "float(self.schedule.sigma2[t])"),
         ("score without its minus sign", "PredictorCorrector._step", "score = -self.noise", "score = self.noise"),
@@ -107,7 +107,7 @@ FAULTS = {
          "s = max(s, 1)\n        sigma2 = float(self.schedule.sigma2[s])"),
         ("calls of the predictor not counted", "PredictorCorrector._step", "self.calls += self.predictor.calls", "pass"),
     ],
-    "samplers.langevin": [
+    "diffutils.samplers.langevin": [
         ("the whole score step", "move", "0.5 * step * score", "step * score"),
         ("noise with the step for its root", "move", "math.sqrt(step) *", "step *"),
         ("the step size not squared with the level", "AnnealedLangevin._step", "self.step_size * level**2", "self.step_size * level"),
@@ -118,7 +118,7 @@ FAULTS = {
         ("settles at the variance wanted", "stationary_variance", "variance / (1 - step / (4 * variance))", "variance"),
         ("one step too few", "langevin", "range(steps)", "range(steps - 1)"),
     ],
-    "likelihood": [
+    "diffutils.likelihood": [
         ("change of volume subtracted", "ode_log_prob", "_log_density(prior, x) + change", "_log_density(prior, x) - change"),
         ("divergence of the start only", "ode_log_prob", "(start_divergence + end_divergence)", "(2 * start_divergence)"),
         ("Euler's steps", "ode_log_prob", "0.5 * step * (start + end)", "step * start"),

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from diffutils.faults import Fault
+from diffbook.faults import Fault
 from mutants.why import WHY, WHY_NOT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +19,7 @@ _HEAD = """\
 # Planted faults, and what catches them
 
 This page is written by `make mutants` and `make mutants-chapters`. Each line is one small bug of `tools/mutants/`. It is
-switched on alone (`diffutils.faults`), and then
+switched on alone (`diffbook.faults`), and then
 
 - the unit tests run, those named after its module first, until one fails: *unit test* names that one. The command
   fails if a fault gets past all of them. Tests that plant faults themselves (of `faults`, `mutants`, `museum`) and tests
@@ -60,12 +60,12 @@ def page(results: dict[str, dict], faults: list[Fault]) -> str:
     rows: dict[str, list[str]] = {}
     for fault in faults:
         entry = results.get(key(fault), {})
-        parts = fault.target.split(".")[1:]
+        parts = fault.target.split(".")
         function = next(i for i, part in enumerate(parts) if i == len(parts) - 1 or not part.islower())
         cells = (fault.name, f"`{'.'.join(parts[function:])}`", _unit(entry), _chapter(entry, key(fault)))
         rows.setdefault(".".join(parts[:function]), []).append(_row(cells))
     heads = _row(("what is wrong", "where", "unit test", "chapter")) + "\n|---|---|---|---|\n"
-    tables = [f"## diffutils.{module}\n\n{heads}" + "\n".join(lines) + "\n" for module, lines in rows.items()]
+    tables = [f"## {module}\n\n{heads}" + "\n".join(lines) + "\n" for module, lines in rows.items()]
     return _HEAD + _summary(results, faults) + "\n" + "\n".join(tables) + _by_rule(results.get(OPERATORS, {}))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # module: (what is wrong, function, before, after)
 FAULTS = {
-    "speed": [
+    "diffutils.speed": [
         ("bfloat16 asked for and not used", "autocast", 'if precision == "float32":', "if True:"),
         ("half the exponent's range", "autocast", "dtype=torch.bfloat16", "dtype=torch.float16"),
         ("networks left as they are", "compile_networks", "network.compile(mode=mode)", "pass"),
@@ -13,7 +13,7 @@ FAULTS = {
          "answer"),
         ("answers copied by the default mode alone", "compile_networks", 'mode != "default"', 'mode == "default"'),
     ],
-    "train.checkpoint": [
+    "diffutils.train.checkpoint": [
         ("written in place", "write_atomically", "os.replace(beside, path)",
          "path.write_bytes(data); beside.unlink()"),
         ("half of a file left behind", "write_atomically", "beside.unlink(missing_ok=True)\n        raise", "raise"),
@@ -21,7 +21,7 @@ FAULTS = {
         ("a foreign file let in", "load", "if found != FORMAT:", "if False:"),
         ("what a kill left is kept", "remove_unfinished", "path.unlink(missing_ok=True)", "pass"),
     ],
-    "train.images": [
+    "diffutils.train.images": [
         ("the corner taken for the middle", "_read", "(size, size), Image.Resampling.LANCZOS",
          "(size, size), Image.Resampling.LANCZOS, centering=(0.0, 0.0)"),
         ("images between 0 and 2", "_read", "/ 127.5 - 1.0", "/ 127.5"),
@@ -29,7 +29,7 @@ FAULTS = {
         ("channels and places mixed up", "_read", ".permute(2, 0, 1)", ".reshape(channels, size, size)"),
         ("all images have one hash", "fingerprint", "images.numpy().tobytes()", "b''"),
     ],
-    "train.parallel": [
+    "diffutils.train.parallel": [
         ("every process takes the first share", "ParallelRun.__init__",
          "slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)", "slice(0, share)"),
         ("shares of one example", "share_of", "return batch // processes", "return 1"),
@@ -37,14 +37,14 @@ FAULTS = {
         ("the loss of one process alone", "ParallelRun._gather",
          'self.accelerator.reduce(self.losses[start : self.step], "mean")', "self.losses[start : self.step]"),
     ],
-    "train.recipe": [
+    "diffutils.train.recipe": [
         ("the seed of the weights ignored", "Recipe.build", "seed=self.seed,", "seed=0,"),
         ("the last weights, not the averaged ones", "load_model", 'state["run"]["averages"]',
          'state["run"]["model"]'),
         ("images that do not fit the network let in", "Recipe.image_shape", "fits = shape[-1] % multiple == 0",
          "fits = True"),
     ],
-    "train.session": [
+    "diffutils.train.session": [
         ("a run written over", "Session.__init__", "state is not None or not kept.exists()", "True"),
         ("other images let in", "Session.__init__", 'state is None or state["images"] == self._hash', "True"),
         ("resumed from the first step", "Session.__init__", 'self.training.load_state_dict(state["run"])', "pass"),
@@ -54,7 +54,7 @@ FAULTS = {
         ("samples of the last weights", "Session._draw", "DDIM(run.averaged,", "DDIM(run.model,"),
         ("a signal not heard", "Session.stop", "self.training.stop()", "pass"),
     ],
-    "train.command": [
+    "diffutils.train.command": [
         ("a resumed run takes other options", "_resumed", "if saved[name] != value:", "if False:"),
     ],
 }  # fmt: skip

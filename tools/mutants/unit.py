@@ -13,7 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from diffutils.faults import Fault
+from diffbook.faults import Fault
 from mutants import workers
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+import diffbook
 import diffutils
 
 _FORK = multiprocessing.get_context("fork")
@@ -82,9 +83,10 @@ def _child(work: Callable[[Any], Any], job: Any, sender) -> None:
 
 
 def warm_up() -> None:
-    """Import all of the package, and what torch imports late: each fork would have to do it again."""
-    for module in pkgutil.walk_packages(diffutils.__path__, "diffutils."):
-        importlib.import_module(module.name)
+    """Import all of both packages, and what torch imports late: each fork would have to do it again."""
+    for package in (diffutils, diffbook):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
     # No thread beside the one that forks.
     torch.set_num_threads(1)
     tqdm.monitor_interval = 0

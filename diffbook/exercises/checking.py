@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from diffutils.exercises.answers import CHECKERS, Checker, NotYet, Unanswered
+from diffbook.exercises.answers import CHECKERS, Checker, NotYet, Unanswered
 from diffutils.validation import require
 
 
@@ -53,7 +53,7 @@ def check(number: str, *answer: Any) -> Verdict:
 def _checker(number: str) -> Checker:
     require(isinstance(number, str) and "." in number, "number", number, 'that of an exercise, such as "2.1"')
     chapter = number.partition(".")[0]
-    module = f"diffutils.exercises.chapter_{chapter.zfill(2)}"
+    module = f"diffbook.exercises.chapter_{chapter.zfill(2)}"
     if chapter.isdigit() and find_spec(module):
         import_module(module)
     require(number in CHECKERS, "number", number, "that of an exercise of the book")

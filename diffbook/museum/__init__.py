@@ -14,7 +14,7 @@ Every statistic is the distance of something from the value it must have, so the
 Home chapter: the bug museum (12).
 """
 
-from diffutils.museum.catalogue import ROOMS, Exhibit, Measurement, exhibits
-from diffutils.museum.pictures import PICTURED, samples
+from diffbook.museum.catalogue import ROOMS, Exhibit, Measurement, exhibits
+from diffbook.museum.pictures import PICTURED, samples
 
 __all__ = ["PICTURED", "ROOMS", "Exhibit", "Measurement", "exhibits", "samples"]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from diffbook.exercises.answers import NotYet, call, compare, exercise, number, words
 from diffutils.device import make_generator
 from diffutils.doctor import Moments, reference_law
-from diffutils.exercises.answers import NotYet, call, compare, exercise, number, words
 from diffutils.schedule import Schedule
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from diffbook.museum.catalogue import exhibits
 from diffutils.datasets import grid_mixture
 from diffutils.device import make_generator
-from diffutils.museum.catalogue import exhibits
 from diffutils.oracle import Oracle
 from diffutils.samplers import DDIM, Ancestral, Heun, Sampler
 from diffutils.schedule import Schedule

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from diffutils.faults import Fault
-from diffutils.museum import statistics
+from diffbook.faults import Fault
+from diffbook.museum import statistics
 
 ROOMS = ("time and indices", "variance", "noise", "signs", "the data's scale", "the last step", "training")
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffutils.exercises.answers import NotYet, call, compare, exercise, number, word
+from diffbook.exercises.answers import NotYet, call, compare, exercise, number, word
 from diffutils.schedule import Schedule
 
 

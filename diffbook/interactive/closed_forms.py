@@ -13,10 +13,10 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from diffutils import figures
+from diffbook import figures
+from diffbook.interactive.exact import ExactFigure, exact
 from diffutils.distributions import GaussianMixture
 from diffutils.doctor import reference_law
-from diffutils.interactive.exact import ExactFigure, exact
 from diffutils.schedule import Schedule
 from diffutils.validation import check_int, require
 

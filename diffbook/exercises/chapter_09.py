@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from diffbook.exercises.answers import NotYet, Unanswered, call, compare, exercise, number, word, words
 from diffutils.device import make_generator
-from diffutils.exercises.answers import NotYet, Unanswered, call, compare, exercise, number, word, words
 from diffutils.metrics import expected_coverage
 
 

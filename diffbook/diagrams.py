@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from torch import Tensor
 
-from diffutils.figures import DATA, EXACT, MODEL, NOISE, scatter
+from diffbook.figures import DATA, EXACT, MODEL, NOISE, scatter
 from diffutils.validation import check_data, require
 
 _X, _Z = DATA, NOISE

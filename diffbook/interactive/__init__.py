@@ -5,9 +5,9 @@ its picture in the page from a closed form, at every position of its controls (`
 keyboard, need nothing from elsewhere, and show a still picture where scripts are switched off.
 """
 
-from diffutils.interactive.closed_forms import forward_process, probability_flow, quantile_path, schedule_shape
-from diffutils.interactive.exact import FIGURES, ExactFigure, exact
-from diffutils.interactive.frames import Frame, Slider, slider
+from diffbook.interactive.closed_forms import forward_process, probability_flow, quantile_path, schedule_shape
+from diffbook.interactive.exact import FIGURES, ExactFigure, exact
+from diffbook.interactive.frames import Frame, Slider, slider
 
 __all__ = [
     "FIGURES",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from diffutils.exercises.answers import NotYet, call, compare, exercise
+from diffbook.exercises.answers import NotYet, call, compare, exercise
 from diffutils.schedule import Schedule
 
 

@@ -4,7 +4,7 @@ A figure is shown with ``show(fig, alt)``; the text says what the figure shows t
 are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which stay distinct for colour-blind readers; each has a
 fixed meaning through the book (``DATA``, ``NOISE``, ``MODEL``, ``EXACT``).
 
-``diffutils.diagrams`` draws the two schematic figures of the article.
+``diffbook.diagrams`` draws the two schematic figures of the article.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from diffutils.dark import building, picture
+from diffbook.dark import building, picture
 from diffutils.validation import check_data, check_int, require
 
 DATA = "#0072B2"
@@ -63,7 +63,7 @@ def use_style() -> None:
 def show(fig: Figure, alt: str) -> None:
     """Display a figure with its alternative text, then close it.
 
-    While the book is built, the figure's dark twin (``diffutils.dark``) travels along in the output's metadata.
+    While the book is built, the figure's dark twin (``diffbook.dark``) travels along in the output's metadata.
 
     Args:
         fig: the figure.

@@ -21,7 +21,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from diffutils.dark import picture
+from diffbook.dark import picture
 from diffutils.validation import check_choice, require
 
 FIGURES = ("flow", "forward", "schedule")
@@ -65,7 +65,7 @@ class ExactFigure:
         )
 
     def _script(self, key: str) -> str:
-        scripts = files("diffutils.interactive") / "scripts"
+        scripts = files("diffbook.interactive") / "scripts"
         parts = [(scripts / f"{name}.js").read_text(encoding="utf-8") for name in ("plot", self.name)]
         numbers = json.dumps([key, self.data, self.controls]).replace("</", "<\\/")
         return "(() => {\n" + "\n".join(parts) + _START.replace("NUMBERS", numbers) + "})();"

@@ -20,7 +20,7 @@ import ipywidgets
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from diffutils.dark import as_webp, building, picture
+from diffbook.dark import as_webp, building, picture
 from diffutils.validation import check_float, require
 
 _DPI = 100

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from diffbook.exercises.answers import call, compare, exercise
 from diffutils.device import make_generator
-from diffutils.exercises.answers import call, compare, exercise
 
 
 @exercise("13.1")

@@ -9,10 +9,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from diffbook.exercises.answers import NotYet, call, compare, exercise
 from diffutils import datasets
 from diffutils.device import make_generator
 from diffutils.distributions import GaussianMixture
-from diffutils.exercises.answers import NotYet, call, compare, exercise
 from diffutils.objectives import Bound, bayes_x0_errors, expected_terms, optimal_variance
 from diffutils.schedule import Schedule
 

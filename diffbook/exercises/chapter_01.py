@@ -9,9 +9,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from diffbook.exercises.answers import NotYet, call, compare, exercise, number, word
 from diffutils import datasets
 from diffutils.device import make_generator
-from diffutils.exercises.answers import NotYet, call, compare, exercise, number, word
 from diffutils.metrics import mode_coverage
 from diffutils.samplers import Ancestral
 from diffutils.schedule import Schedule

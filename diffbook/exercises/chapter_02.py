@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from diffbook.exercises.answers import NotYet, call, compare, exercise, number, words
 from diffutils.device import make_generator
-from diffutils.exercises.answers import NotYet, call, compare, exercise, number, words
 from diffutils.schedule import Schedule
 
 

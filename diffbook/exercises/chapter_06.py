@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from diffbook.exercises.answers import NotYet, call, compare, exercise, number, words
 from diffutils.datasets import grid_mixture
 from diffutils.device import make_generator
-from diffutils.exercises.answers import NotYet, call, compare, exercise, number, words
 
 
 @exercise("6.1")

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from diffutils import museum
+from diffbook import museum
+from diffbook.exercises.answers import NotYet, call, compare, exercise, number, words
+from diffbook.faults import Fault
 from diffutils.device import make_generator
-from diffutils.exercises.answers import NotYet, call, compare, exercise, number, words
-from diffutils.faults import Fault
 from diffutils.schedule import Schedule
 
 Loss = Callable[[Tensor, Tensor], Tensor]

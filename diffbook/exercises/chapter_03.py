@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffutils.exercises.answers import NotYet, call, compare, exercise, number
+from diffbook.exercises.answers import NotYet, call, compare, exercise, number
 from diffutils.schedule import Schedule
 
 

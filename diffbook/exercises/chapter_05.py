@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffbook.exercises.answers import NotYet, call, compare, exercise, word
 from diffutils.datasets import grid_mixture
 from diffutils.distributions import GaussianMixture
-from diffutils.exercises.answers import NotYet, call, compare, exercise, word
 from diffutils.schedule import Schedule
 
 
