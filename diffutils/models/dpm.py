@@ -1,4 +1,4 @@
-r"""Diffusion probabilistic models (확산 확률 모형): the first diffusion model, trained on its whole variational bound.
+r"""Diffusion probabilistic models (확산 확률 모델): the first diffusion model, trained on its whole variational bound.
 
 The forward process is the Gaussian chain of ``process``. The reverse kernel has a learned mean and a learned variance
 for each coordinate, both functions of x_t and t,
