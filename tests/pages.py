@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "_build" / "html"
 SOURCES = (
     *("chapters/*.md", "pages/**/*", "index.md", "_config.yml", "_toc.yml"),
-    *("diffutils/**/*.py", "diffutils/**/*.js", "tools/*.py"),
+    *("diffutils/**/*.py", "diffbook/**/*.py", "diffbook/**/*.js", "tools/*.py"),
 )
 ROOMS = [path for room in ("chapters", "pages") for path in (ROOT / room).glob("*.md")]
 PAGES = ["index", *sorted(f"{path.parent.name}/{path.stem}" for path in ROOMS)]

@@ -41,7 +41,7 @@ class Exhibit:
     source: str
 
     def planted(self) -> contextlib.AbstractContextManager[None]:
-        """Return a context in which the whole package runs the bug."""
+        """Return a context in which all of diffutils runs the bug."""
         return self.fault.planted()
 
     def diff(self) -> str:
