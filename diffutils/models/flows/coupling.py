@@ -9,7 +9,7 @@ With x split into (x_a, x_b), a coupling keeps x_a and moves x_b by an amount th
 
 so the inverse needs no inverse of the networks s and t, and the Jacobian is triangular.
 
-Sources: Dinh, Krueger and Bengio 2014 (arXiv:1410.8516), section 3.2; Dinh, Sohl-Dickstein and Bengio 2017
+Sources: Dinh, Krueger and Bengio 2015 (arXiv:1410.8516), section 3.2; Dinh, Sohl-Dickstein and Bengio 2017
 (arXiv:1605.08803), equations 4, 5, 6 and 8.
 """
 

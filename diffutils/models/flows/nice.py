@@ -7,7 +7,7 @@ layer multiplies each coordinate by a learned number of its own:
 
     z_i = exp(s_i) h_i,    log |det J| = sum_i s_i,    the same at every x
 
-(Dinh, Krueger and Bengio, 2014, arXiv:1410.8516, sections 3.2 and 3.3).
+(Dinh, Krueger and Bengio, 2015, arXiv:1410.8516, sections 3.2 and 3.3).
 """
 
 from __future__ import annotations
