@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import gpu  # noqa: E402  (found through the line above)
 from common import RESULTS  # noqa: E402
-from digits import nearest, replaced  # noqa: E402
+from digits import SETS, nearest, replaced  # noqa: E402
 from growth import power  # noqa: E402
 from limits import REAL, as_real  # noqa: E402
 from quality import kl_to_density  # noqa: E402
@@ -69,6 +69,16 @@ def test_the_digits_page_says_who_comes_nearest_and_what_guidance_does():
     assert "diffutils, guided comes to 1.60 floors." in said
     assert "from 3.50 to 1.60." in said
     assert "Of the others, k-diffusion comes nearest: 7.00." in said
+
+
+def test_each_seed_holds_out_other_images_and_trains_on_the_rest():
+    digits = SETS["digits8"]
+    (train, _), (held_out, _) = digits.parts(0)
+    images = digits.load()[0]
+    assert len(held_out) == digits.held_out and len(train) + len(held_out) == len(images)
+    torch.testing.assert_close(torch.cat([train, held_out]).double().sum(0), images.double().sum(0))
+    assert torch.equal(held_out, digits.parts(0)[1][0])
+    assert not torch.equal(held_out, digits.parts(1)[1][0])
 
 
 @pytest.mark.parametrize(
