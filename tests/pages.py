@@ -6,12 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from packages import PACKAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "_build" / "html"
 SOURCES = (
     *("chapters/*.md", "pages/**/*", "index.md", "_config.yml", "_toc.yml"),
-    *("diffutils/**/*.py", "diffbook/**/*.py", "diffbook/**/*.js", "tools/*.py"),
+    *(f"{package}/**/*.{kind}" for package in PACKAGES for kind in ("py", "js")),
+    "tools/*.py",
 )
 ROOMS = [path for room in ("chapters", "pages") for path in (ROOT / room).glob("*.md")]
 PAGES = ["index", *sorted(f"{path.parent.name}/{path.stem}" for path in ROOMS)]

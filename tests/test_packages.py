@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from execution import PACKAGES, ROOT
+from execution import ROOT
+from packages import PACKAGES
 
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 # What only the book needs, or only a part of the package that says so when it is missing.

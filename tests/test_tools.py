@@ -20,6 +20,7 @@ import torch
 from docutils import nodes
 from docutils.utils import new_document
 from myst_nb.core.render import MimeData, NbElementRenderer
+from packages import PACKAGES, module_names
 from PIL import Image
 
 # By its place: the tests' own conftest.py goes by the same name.
@@ -31,7 +32,7 @@ _SPEC.loader.exec_module(conftest)
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A copy of what the fingerprint and the stamps look at, that a test may change."""
-    for package in execution.PACKAGES:
+    for package in PACKAGES:
         shutil.copytree(execution.ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "tests").mkdir()
     shutil.copy(execution.ROOT / "tests" / "nbval.cfg", tmp_path / "tests")
@@ -223,10 +224,10 @@ def test_a_docstring_keeps_its_formulas_and_its_sections():
 
 
 def test_the_reference_holds_every_module():
-    names = package_reference.module_names()
-    files = [path for package in execution.PACKAGES for path in (execution.ROOT / package).rglob("*.py")]
+    names = module_names()
+    files = [path for package in PACKAGES for path in (execution.ROOT / package).rglob("*.py")]
     assert {"diffutils.schedule", "diffutils.models", "diffutils.models.ddpm", "diffbook.claims"} <= set(names)
-    assert len(names) == len(files) - len(execution.PACKAGES)  # a package itself is no module of it
+    assert len(names) == len(files) - len(PACKAGES)  # a package itself is no module of it
 
 
 def test_a_build_takes_nothing_from_the_shell(monkeypatch):
@@ -238,7 +239,7 @@ def test_a_build_takes_nothing_from_the_shell(monkeypatch):
 
 def test_importing_the_tools_leaves_the_environment_alone():
     """A test's process imports all tests: what one of them sets for itself would be there for every other."""
-    names = ["book_extension", "book_pages", "colab", "notebooks", "package_reference", "seeds", "mutants.__main__"]
+    names = ["book_extension", "book_pages", "colab", "notebooks", "package_reference", "packages", "seeds", "mutants.__main__"]
     ask = f"import os, {', '.join(names)}" + "\nprint(set(os.environ.items()) ^ before)"
     ask = f"import os, torch\nbefore = set(os.environ.items())\n{ask}"
     environment = {**os.environ, "PYTHONPATH": str(execution.ROOT / "tools")}

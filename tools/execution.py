@@ -20,8 +20,9 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+from packages import PACKAGES
+
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("diffutils", "diffbook")
 TIMEOUT_SECONDS = 1800
 NUMERIC_LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "POT", "mlxtend", "matplotlib")
 # One thread a chapter, because chapters run side by side; no progress bars, because a page keeps each refresh as a line;

@@ -7,16 +7,13 @@ formulas keep their lines, and the bars and stars of mathematics are not taken f
 from __future__ import annotations
 
 import importlib
-import pkgutil
 import re
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from packages import module_names
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-
-import diffbook
-import diffutils
 
 SECTIONS = ("Args:", "Returns:", "Raises:", "Attributes:", "Shapes:", "Source:")
 # Stands for the colon in the docstring of a property while napoleon, which would take what is before it for a type,
@@ -33,15 +30,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", _after_napoleon, priority=600)
     app.add_directive("package-reference", PackageReference)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
-
-
-def module_names() -> list[str]:
-    """Return the names of all modules of both packages, a package before its modules."""
-    return [
-        module.name
-        for package in (diffutils, diffbook)
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-    ]
 
 
 class PackageReference(SphinxDirective):

@@ -20,13 +20,14 @@ from typing import Any
 import jupytext
 import matplotlib
 import torch
+from packages import PACKAGES
 
 import diffbook
 from diffbook.faults import Fault, _layers
 from mutants import workers
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = (str(ROOT / "diffutils"), str(ROOT / "diffbook"))
+FOLDERS = tuple(str(ROOT / name) for name in PACKAGES)
 # Chapter 9 trains every model on every set, for nine minutes. Chapter 12 plants faults itself.
 LEFT_OUT = ("09_", "12_")
 # What a quick chapter catches need not be tried in these, which take a minute each; the slowest is last.
@@ -71,7 +72,7 @@ def _recorded(cell: CodeType, names: dict[str, Any]) -> set[CodeType]:
             exec(cell, names)
         finally:
             sys.settrace(None)
-    return {code for code in called if code.co_filename.startswith(PACKAGES)}
+    return {code for code in called if code.co_filename.startswith(FOLDERS)}
 
 
 def _rest(fault: Fault, cells: list[CodeType], names: dict[str, Any]) -> str | None:

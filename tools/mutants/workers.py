@@ -6,7 +6,6 @@ import gc
 import importlib
 import multiprocessing
 import os
-import pkgutil
 import sys
 import tempfile
 import time
@@ -16,9 +15,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import torch
+from packages import module_names
 from tqdm import tqdm
 
-import diffbook
 import diffutils
 
 _FORK = multiprocessing.get_context("fork")
@@ -84,9 +83,8 @@ def _child(work: Callable[[Any], Any], job: Any, sender) -> None:
 
 def warm_up() -> None:
     """Import all of both packages, and what torch imports late: each fork would have to do it again."""
-    for package in (diffutils, diffbook):
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            importlib.import_module(module.name)
+    for name in module_names():
+        importlib.import_module(name)
     # No thread beside the one that forks.
     torch.set_num_threads(1)
     tqdm.monitor_interval = 0
