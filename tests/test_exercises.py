@@ -8,7 +8,7 @@ import pytest
 import torch
 from exercises import Answers
 
-from diffbook.exercises import NotYet, Unanswered, call, check, compare, number
+from diffbook.exercises import NotYet, Unanswered, call, check, compare, number, word, words
 from diffbook.exercises.answers import exercise
 
 CHAPTERS = Path(__file__).resolve().parent.parent / "chapters"
@@ -42,7 +42,7 @@ def test_right_answers_are_accepted(name, answer, capsys):
 def test_wrong_answers_are_told_what_is_wrong(name, message, answer, capsys):
     assert not check(name, *answer)
     text = said(capsys)
-    assert re.fullmatch(rf"Exercise {re.escape(name)}: not yet\. [A-Z0-9].+[.?]\n", text)
+    assert re.fullmatch(rf"Exercise {re.escape(name)}: not yet\. ([A-Z0-9]|beta_end).+[.?]\n", text)
     assert re.search(message, text)
 
 
@@ -80,18 +80,79 @@ def test_an_error_in_the_readers_own_function_keeps_its_traceback():
         check("2.1", broken)
 
 
-@pytest.mark.parametrize("nothing", [..., None])
-def test_a_function_that_returns_nothing_is_no_answer(nothing):
+PARTS = {
+    f"{name}-{part + 1}": (name, part, answers.right[0])
+    for name, answers in ANSWERS.items()
+    for part in range(1, len(answers.right[0]))
+}
+
+
+@pytest.mark.parametrize("rest", [True, False], ids=["and what follows", "alone"])
+@pytest.mark.parametrize("name, part, answer", PARTS.values(), ids=PARTS.keys())
+def test_what_stands_before_a_missing_part_is_looked_at(name, part, answer, rest, capsys):
+    check(name, *answer[:part], ..., *((...,) * len(answer[part + 1 :]) if rest else answer[part + 1 :]))
+    assert said(capsys).startswith(f"Exercise {name}: nothing wrong so far. Part {part + 1}, ")
+
+
+def test_a_wrong_part_is_found_before_a_missing_one(capsys):
+    check("4.2", lambda a, b, v, bar: (a, v), ..., ...)
+    assert "leaves out the x_0" in said(capsys)
+
+
+@pytest.mark.parametrize("answer", [(1.0,), (1.0, 2.0, 3.0, 4.0)])
+def test_an_answer_has_the_parts_that_the_exercise_asks_for(answer, capsys):
+    assert not check("1.1", *answer)
+    assert f"3 parts (slope_of_first_form, slope_of_non_saturating, times), and this has {len(answer)}." in said(capsys)
+
+
+def empty(x):
+    """Say what it should do."""
+    ...
+
+
+def forgotten(x):
+    x + 1
+
+
+def test_dots_are_no_answer_and_a_missing_return_is_a_mistake():
+    for dots in (..., empty, lambda x: ...):
+        with pytest.raises(Unanswered):
+            call(dots, 1)
+    with pytest.raises(NotYet, match="Is the return at its end missing?"):
+        call(forgotten, 1)
     with pytest.raises(Unanswered):
-        call(lambda: nothing)
+        compare("it", ..., 1.0)
+
+
+@pytest.mark.parametrize("given", ["Rotation-invariant", " rotation_invariant", ["ROTATION INVARIANT"], ("rotation  invariant",)])
+def test_a_word_may_be_written_in_several_ways(given):
+    assert word(given, "rotation invariant", "standard") == "rotation invariant"
+    assert words(given, "rotation invariant", "standard") == {"rotation invariant"}
+
+
+def test_words_that_are_no_choice_are_refused():
+    with pytest.raises(NotYet, match="are rotation invariant, standard; 'invariant' is another"):
+        words({"invariant"}, "rotation invariant", "standard")
+    with pytest.raises(NotYet, match="Words are asked for, and this is 3"):
+        word(3, "rotation invariant", "standard")
+    with pytest.raises(NotYet, match="One word is asked for, and these are 2"):
+        word(["standard", "rotation invariant"], "rotation invariant", "standard")
     with pytest.raises(Unanswered):
-        compare("it", nothing, 1.0)
+        word(..., "rotation invariant", "standard")
+
+
+def test_a_name_of_code_keeps_its_letters():
+    with pytest.raises(NotYet, match="^beta_end: yours is 2"):
+        compare("beta_end", 2, 1)
 
 
 @pytest.mark.parametrize(
     "answer, right, message",
     [
         ("one", 1.0, "It: a number is asked for, and this is 'one'"),
+        (None, 1.0, "It: a number is asked for, and this is None"),
+        (True, 1.0, "It: a number is asked for, and this is True"),
+        (1 + 0j, 1.0, "It: a number is asked for, and this is"),
         ([1.0, 2.0], 1.0, r"It: the shape should be \(\), and this has \(2,\)"),
         (float("nan"), 1.0, "It: not every number is finite"),
         (2.0, 1.0, "It: yours is 2, 2 times the right one"),

@@ -5,7 +5,7 @@ same call of ``check``. It prints one of three things: that the dots are still t
 is right. A chapter's checkers stand in a module of its own, such as ``diffbook.exercises.chapter_02``.
 """
 
-from diffbook.exercises.answers import NotYet, Unanswered, call, compare, exercise, number, word, words
+from diffbook.exercises.answers import NotYet, Unanswered, call, compare, exercise, number, present, word, words
 from diffbook.exercises.checking import check
 
-__all__ = ["NotYet", "Unanswered", "call", "check", "compare", "exercise", "number", "word", "words"]
+__all__ = ["NotYet", "Unanswered", "call", "check", "compare", "exercise", "number", "present", "word", "words"]

@@ -6,7 +6,9 @@ the answer is right. It raises ``NotYet`` with what is wrong, mostly through ``c
 
 from __future__ import annotations
 
+import dis
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -41,15 +43,33 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return what a reader's function returns.
 
     Raises:
-        Unanswered: it returns dots or nothing.
-        NotYet: it is no function.
+        Unanswered: it is missing or returns dots, or there is nothing in it but dots.
+        NotYet: it is no function, or returns nothing.
     """
+    if function is ...:
+        raise Unanswered
     if not callable(function):
         raise NotYet(f"A function is asked for, and this is of type {type(function).__name__}.")
     result = function(*arguments)
-    if result is None or result is ...:
+    if result is ... or (result is None and _operations(function) == _operations(_dots)):
         raise Unanswered
+    if result is None:
+        raise NotYet("Your function returns nothing. Is the return at its end missing?")
     return result
+
+
+def _dots() -> None: ...
+
+
+def _operations(function: Callable[..., Any]) -> list[str]:
+    return [step.opname for step in dis.get_instructions(function)] if hasattr(function, "__code__") else []
+
+
+def present(part: Any) -> Any:
+    """Return a part of an answer, other than a function, a number or words; raise ``Unanswered`` if it is missing."""
+    if part is ...:
+        raise Unanswered
+    return part
 
 
 def compare(
@@ -71,7 +91,7 @@ def compare(
             deviation, not the variance." The tolerance is relative to each of these values.
 
     Raises:
-        Unanswered: the answer is dots or None.
+        Unanswered: the answer is dots.
         NotYet: the numbers differ. The message says which known mistake they fit, or how far they are off, and where.
     """
     right = torch.as_tensor(right, dtype=torch.float64).cpu()
@@ -95,29 +115,48 @@ def number(what: str, answer: Any, low: float = -math.inf, high: float = math.in
 
 
 def word(answer: Any, *choices: str) -> str:
-    """Return a reader's word; raise ``NotYet`` if it is none of the choices."""
-    words([answer], *choices)
-    return answer
+    """Return the choice that a reader's word is; raise ``NotYet`` if it is none of them, or there are several words."""
+    given = words(answer, *choices)
+    if len(given) != 1:
+        raise NotYet(f"One word is asked for, and these are {len(given)}.")
+    return given.pop()
 
 
 def words(answer: Any, *choices: str) -> set[str]:
-    """Return a reader's words, one or several, as a set; raise ``NotYet`` if one is none of the choices."""
+    """Return the choices that a reader's words are, one or several, as a set.
+
+    Capitals, and what joins two words, do not matter: "Rotation-invariant" is "rotation invariant".
+
+    Raises:
+        Unanswered: the answer is dots.
+        NotYet: there are no words, or one of them is none of the choices.
+    """
+    if answer is ...:
+        raise Unanswered
     if not isinstance(answer, Iterable):
         raise NotYet(f"Words are asked for, and this is {answer!r}.")
-    given = [answer] if isinstance(answer, str) else list(answer)
-    for one in given:
-        if one not in choices:
+    known, given = {_plain(choice): choice for choice in choices}, set()
+    for one in [answer] if isinstance(answer, str) else answer:
+        if _plain(one) not in known:
             raise NotYet(f"The words to choose from are {', '.join(choices)}; {one!r} is another.")
-    return set(given)
+        given.add(known[_plain(one)])
+    return given
+
+
+def _plain(text: Any) -> str:
+    return " ".join(re.split(r"[\s_-]+", str(text).strip().casefold()))
 
 
 def _numbers(what: str, answer: Any, shape: torch.Size) -> Tensor:
-    if answer is ... or answer is None:
+    if answer is ...:
         raise Unanswered
     try:
-        given = torch.as_tensor(answer).detach().to("cpu", torch.float64)
+        given = torch.as_tensor(answer).detach()
+        if given.dtype == torch.bool or given.is_complex():
+            raise TypeError
     except (TypeError, ValueError, RuntimeError):
         raise NotYet(f"{_capital(what)}: a number is asked for, and this is {answer!r}.") from None
+    given = given.to("cpu", torch.float64)
     if given.shape != shape and not (given.numel() == shape.numel() == 1):
         raise NotYet(f"{_capital(what)}: the shape should be {tuple(shape)}, and this has {tuple(given.shape)}.")
     given = given.reshape(shape)
@@ -143,4 +182,5 @@ def _place(index: int, shape: torch.Size) -> str:
 
 
 def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """``text`` as the start of a sentence, but for a name of code, which keeps its letters."""
+    return text if "_" in text.split()[0] else text[:1].upper() + text[1:]

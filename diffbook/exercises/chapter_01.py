@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from diffbook.exercises.answers import NotYet, call, compare, exercise, number, word
+from diffbook.exercises.answers import NotYet, call, compare, exercise, number, present, word
 from diffutils import datasets
 from diffutils.device import make_generator
 from diffutils.metrics import mode_coverage
@@ -81,6 +81,7 @@ def _importance(bound_of: Callable[[Tensor], Tensor], bounds: Iterable[float], l
             "This is the mean of the logarithms, which is the ELBO from seven draws. (1.7) takes the logarithm of a "
             "mean.": log_weights.mean(0),
             "The factor 1/k is missing: (1.7) takes a mean, not a sum.": log_weights.logsumexp(0),
+            "The sign of log k is turned: a mean divides the sum by k.": log_weights.logsumexp(0) + math.log(7),
             "The logarithm of the mean is missing.": log_weights.exp().mean(0),
             "This is the largest weight alone.": log_weights.amax(0),
             "This is in bits. The natural logarithm gives nats.": right / math.log(2),
@@ -103,8 +104,8 @@ def _importance(bound_of: Callable[[Tensor], Tensor], bounds: Iterable[float], l
 
 
 def _check_bounds(bounds: Iterable[float]) -> None:
-    given = bounds.tolist() if isinstance(bounds, Tensor) else bounds
-    four = list(given) if isinstance(given, Iterable) else []
+    given = bounds.tolist() if isinstance(present(bounds), Tensor) else bounds
+    four = list(given) if isinstance(given, Iterable) and not isinstance(given, Mapping) else []
     if len(four) != len(DRAWS):
         raise NotYet("Four numbers are asked for, the mean bound for k = 1, 10, 100 and 1000.")
     values = [number(f"the bound for k = {k}", value) for k, value in zip(DRAWS, four)]
@@ -155,9 +156,9 @@ def _check_limit(limit: str) -> None:
         "know of it.",
         "0": "A log-density has no reason to stop at 0. What does (1.6) say the ELBO falls short of?",
     }
-    limit = limit.removeprefix("the ") if isinstance(limit, str) else limit
-    if word(limit, "log p(x)", *wrong) in wrong:
-        raise NotYet(wrong[limit])
+    given = word(limit.removeprefix("the ") if isinstance(limit, str) else limit, "log p(x)", *wrong)
+    if given in wrong:
+        raise NotYet(wrong[given])
 
 
 @lru_cache

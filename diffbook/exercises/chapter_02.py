@@ -67,6 +67,9 @@ def _log_ratio(log_ratio: Callable[[Tensor, Tensor, float, float], Tensor]) -> s
                 / 2,
                 "This is twice as much: a Gaussian's exponent has a 2 in its denominator.": 2 * right,
                 "A root is missing: the mean of the step is sqrt(1 - beta) R x.": math.sqrt(1 - beta) * right,
+                "This is 0. The step q is the same on both sides of (2.10): the way back turns by theta too, not by "
+                "its opposite.": torch.zeros(()),
+                "The densities pi(x) and pi(y) are missing.": right + (x.square().sum(1) - y.square().sum(1)) / 2,
             },
         )
     return "Its mean over pairs of the chain at rest is the entropy production."

@@ -147,6 +147,8 @@ def _one_noise(reused_variance: Callable[[Schedule], float]) -> str:
                 "This is what independent noises make. One noise adds its factors first, and their sum is "
                 "squared.": schedule.sigma2[-1],
                 "This is the factor of the noise, its standard deviation. The variance is the square.": total,
+                "This is how many times too much it is. The function is asked for the variance "
+                "itself.": total**2 / float(schedule.sigma2[-1]),
                 "The later steps are left out: they shrink the noise of an earlier one.": float(beta.sqrt().sum()) ** 2,
                 "You are off by one step: the noise of step s is shrunk by the steps after s, not by step s "
                 "itself.": float((beta * kept * alpha).sqrt().sum()) ** 2,

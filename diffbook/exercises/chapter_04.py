@@ -29,6 +29,9 @@ def _later_jump(later_jump: Callable[[Schedule, int, int], Any]) -> str:
                 "This is the factor of x_0. The jump starts at x_s, which has been shrunk s times "
                 "already.": bar[t].sqrt(),
                 "The fraction is upside down: a jump forwards in time makes x_s smaller.": math.sqrt(1 / kept),
+                "This is the variance of the noise. The factor comes first.": 1 - kept,
+                "This slice is one step too early: entry t of a table belongs to the step that ends at "
+                "x_t.": (bar[t - 1] / bar[max(s - 1, 0)]).sqrt(),
                 "There is an alpha too many: alpha_s belongs to the step that ends at x_s.": (
                     bar[t] / bar[max(s - 1, 0)]
                 ).sqrt(),
@@ -74,6 +77,7 @@ def _two_draws(two_draws: Callable[[Tensor, Tensor, Tensor, Tensor], Any], t_mea
                 "This leaves out the x_0 that x_t brings along.": a,
                 "This takes x_t for x_0. By (4.7) the mean of x_t is smaller.": a + b,
                 "A root is missing: see the mean in (4.7).": a + b * bar,
+                "This is the variance. The factor comes first.": b**2 * (1 - bar) + v,
             },
         )
         right = b**2 * (1 - bar) + v
@@ -179,6 +183,8 @@ def _short_training(largest_excess: float, ratio: float) -> str:
         raise NotYet(f"This is {given:.3g}. Is this how much larger it is? The ratio itself is asked for.")
     if given < 1.12:
         raise NotYet(f"A ratio of {given:.3g} at t = 5 is that of a longer training, as in the figure.")
+    if given > 100:
+        raise NotYet(f"This is {given:.4g}. The ratio itself is asked for, not a percentage.")
     if given > 1.6:
         raise NotYet(
             f"A ratio of {given:.3g} at t = 5 is too large. Is the average over the weights too long? With "

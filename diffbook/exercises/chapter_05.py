@@ -36,7 +36,7 @@ def _last_noise(widening: Callable[[Schedule, float], float], grown: Any) -> str
                 "This takes the step from t = 2 to t = 1. The last one starts at t = 1.": math.sqrt(
                     1 + float(schedule.beta[2]) / w
                 ),
-                "Nothing grows here. Index 0 of the table of betas stands for no noise.": 1.0,
+                "Nothing grows here. In the tables, beta_0 stands for no noise, and beta_tilde_1 is 0.": 1.0,
             },
         )
     compare("the growths", grown, torch.ones(2), tolerance=math.inf)
@@ -90,6 +90,8 @@ def _best_variance(best_variance: Callable[[Schedule, int, float], float], gap: 
                 "This adds w_t e with the variance beta_tilde. The 1/(2 sigma_t^2) in w_t is no part of the difference "
                 "of the means.": tilde + means / (2 * tilde),
                 "An alpha is missing in the step from the error in the noise to the means.": tilde + means * alpha,
+                "Here alpha_bar_t stands where (5.8) has alpha_t.": tilde
+                + means * alpha / float(schedule.alpha_bar[t]),
                 "The error is a mean square, so the factor before it must be a square too.": tilde
                 + beta / math.sqrt(alpha * sigma2) * error,
                 "This is the standard deviation, the root of the best variance.": math.sqrt(tilde + means),
@@ -106,8 +108,9 @@ def _best_variance(best_variance: Callable[[Schedule, int, float], float], gap: 
         "the gap",
         gap,
         right,
-        tolerance=0.005,
+        tolerance=0.001,
         mistakes={
+            "L_T is missing in the sum.": right + float(schedule.sigma2[-1].log()),
             "This is the gap with the variance beta.": with_beta,
             "This is the gap with the variance beta_tilde.": with_tilde,
             "The decoder's variance is still beta_1 here. The best variance at t = 1 is another.": with_decoder,

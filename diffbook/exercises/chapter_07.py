@@ -83,6 +83,7 @@ def _last_step(without: Callable[[float, float], float], with_it: Callable[[floa
                 "Variances of independent parts add, and the noise's variance is not nu.": V + nu,
                 "This is the standard deviation without the last step. The variance is its square.": math.sqrt(noisy),
                 "This is the factor by which the clusters are too wide. Their variance is asked for.": noisy / V,
+                "This is what the noise of the last level adds. The whole variance is asked for.": nu**2,
             },
         )
         compare(

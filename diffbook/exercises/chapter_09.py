@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from diffbook.exercises.answers import NotYet, Unanswered, call, compare, exercise, number, word, words
+from diffbook.exercises.answers import NotYet, Unanswered, call, compare, exercise, number, present, word, words
 from diffutils.device import make_generator
 from diffutils.metrics import expected_coverage
 
@@ -118,12 +118,11 @@ def _rank_correlation(
                 ),
             },
         )
-    taus = {name: _tau(*columns) for name, columns in scores.items()}
-    word(least, *taus)
-    lowest = min(taus, key=taus.get)
-    if taus[least] > taus[lowest]:
-        raise NotYet(f"For {least} it is {taus[least]:.2f}, and there is a data set with less.")
-    return f"For {least} it is {taus[least]:.2f}: which model is the better one depends on the column."
+    taus = {name: _tau(*columns) for name, columns in present(scores).items()}
+    given = word(least, *taus)
+    if taus[given] > min(taus.values()):
+        raise NotYet(f"For {given} it is {taus[given]:.2f}, and there is a data set with less.")
+    return f"For {given} it is {taus[given]:.2f}: which model is the better one depends on the column."
 
 
 PAIRS = (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from diffbook.exercises.answers import NotYet, call, compare, exercise, number, words
+from diffbook.exercises.answers import NotYet, call, compare, exercise, number, present, words
 from diffutils.device import make_generator
 from diffutils.schedule import Schedule
 
@@ -187,7 +187,7 @@ def _round_trip(
                 "The two alpha_bar are exchanged.": math.sqrt(now) * (x_s / math.sqrt(above) - up * eps),
             },
         )
-    if not isinstance(errors, (Sequence, Tensor)) or isinstance(errors, str) or len(errors) != 3:
+    if not isinstance(present(errors), (Sequence, Tensor)) or isinstance(errors, str) or len(errors) != 3:
         raise NotYet("Three errors are asked for, with 25, 50 and 100 steps.")
     few, some, many = (number("an error of the round trip", error, 0, 1) for error in errors)
     if not few > some > many:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from diffbook.exercises.answers import NotYet, call, compare, exercise, number, words
+from diffbook.exercises.answers import NotYet, call, compare, exercise, number, present, words
 from diffutils.device import make_generator
 from diffutils.doctor import Moments, reference_law
 from diffutils.schedule import Schedule
@@ -55,7 +55,7 @@ def _squares_of_the_ends(start: float, samples: str, mended: Tensor) -> str:
 
 @exercise("11.2")
 def _steps_for_an_honest_start(as_they_are: int, centred: int, digits: Moments) -> str:
-    around_zero = Moments(0.0, digits.spread)
+    around_zero = Moments(0.0, present(digits).spread)
     for name, answer, moments, other in (
         ("as they are", as_they_are, digits, around_zero),
         ("centred", centred, around_zero, digits),
@@ -103,10 +103,10 @@ def _least(price: Callable[[Moments, float], float], moments: Moments, most: flo
 
 @exercise("11.3")
 def _size_of_the_image(prices: Sequence[float], same_hiding: Callable[[float, int], float], images: Tensor) -> str:
-    if not isinstance(prices, (Sequence, Tensor)) or isinstance(prices, str) or len(prices) != 3:
+    if not isinstance(present(prices), (Sequence, Tensor)) or isinstance(prices, str) or len(prices) != 3:
         raise NotYet("Three prices are asked for: of the images as they are, at half and at a quarter of the side.")
     alpha_bar = float(Schedule.linear(1000).alpha_bar[-1])
-    shrunk = [torch.nn.functional.avg_pool2d(images, factor) for factor in (1, 2, 4)]
+    shrunk = [torch.nn.functional.avg_pool2d(present(images), factor) for factor in (1, 2, 4)]
     found = [_prices(small, alpha_bar) for small in shrunk]
     for index in (2, 1, 0):
         side, (right, bound) = shrunk[index].shape[-1], found[index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -28,7 +29,8 @@ class Verdict:
 def check(number: str, *answer: Any) -> Verdict:
     """Look at the answer to an exercise, print what is to be said about it, and return the verdict.
 
-    An error inside the reader's own function is not caught: its traceback shows where.
+    The parts of an answer are looked at in their order, up to the first that is wrong or still missing. An error inside
+    the reader's own function is not caught: its traceback shows where.
 
     Args:
         number: of the exercise, such as "2.1".
@@ -39,15 +41,34 @@ def check(number: str, *answer: Any) -> Verdict:
     """
     checker = _checker(number)
     try:
-        if any(part is ... or part is None for part in answer):
-            raise Unanswered
-        verdict = Verdict(True, f"right. {checker(*answer)}")
+        verdict = Verdict(True, f"right. {_asked(checker, answer)}")
     except Unanswered:
-        verdict = Verdict(False, "no answer yet. Put yours where the dots are and run the cell again.")
+        verdict = Verdict(False, _missing(checker, answer))
     except NotYet as wrong:
         verdict = Verdict(False, f"not yet. {wrong}")
     print(f"Exercise {number}: {verdict.text}")
     return verdict
+
+
+def _asked(checker: Checker, answer: tuple) -> str:
+    """What the checker says of a whole answer, or of the parts before the first one that is missing."""
+    names = list(inspect.signature(checker).parameters)
+    if all(map(_is_missing, answer)):
+        raise Unanswered
+    if len(answer) != len(names):
+        raise NotYet(f"The answer has {len(names)} parts ({', '.join(names)}), and this has {len(answer)}.")
+    return checker(*(... if _is_missing(part) else part for part in answer))
+
+
+def _is_missing(part: Any) -> bool:
+    return part is ... or part is None
+
+
+def _missing(checker: Checker, answer: tuple) -> str:
+    first = next((i for i, part in enumerate(answer) if _is_missing(part)), 0)
+    if first == 0:
+        return "no answer yet. Put yours where the dots are and run the cell again."
+    return f"nothing wrong so far. Part {first + 1}, {list(inspect.signature(checker).parameters)[first]}, is still missing."
 
 
 def _checker(number: str) -> Checker:

@@ -67,6 +67,8 @@ ANSWERS = {
         ],
         wrong={
             "mean of the logarithms": (lambda w: w.mean(0), MEASURED, LIMIT),
+            "sign of log k": (lambda w: w.logsumexp(0) + math.log(len(w)), MEASURED, LIMIT),
+            "k = 1, 10, 100 and 1000": (bound, dict(zip((1, 10, 100, 1000), MEASURED)), LIMIT),
             "factor 1/k": (lambda w: w.logsumexp(0), MEASURED, LIMIT),
             "logarithm of the mean is missing": (lambda w: w.exp().mean(0), MEASURED, LIMIT),
             "largest weight alone": (lambda w: w.amax(0), MEASURED, LIMIT),

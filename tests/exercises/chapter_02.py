@@ -47,6 +47,10 @@ ANSWERS = {
             "half of it": (log_ratio(lambda beta: math.sqrt(1 - beta)),),
             "twice as much": (log_ratio(lambda beta: 4 * math.sqrt(1 - beta)),),
             "A root is missing": (log_ratio(lambda beta: 2 * (1 - beta)),),
+            "the way back turns by theta too": (lambda x, y, beta, theta: 1e-16 * x[:, 0],),
+            "densities .* are missing": (
+                lambda *a: log_ratio(lambda beta: 2 * math.sqrt(1 - beta))(*a) + (a[0] ** 2 - a[1] ** 2).sum(1) / 2,
+            ),
             r"the shape should be \(5,\)": (lambda x, y, beta, theta: 4 * (1 - beta) * math.sin(theta) ** 2 / beta,),
         },
     ),

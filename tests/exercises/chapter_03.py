@@ -145,6 +145,7 @@ ANSWERS = {
         wrong={
             "what independent noises make": (lambda s: 1 - s.alpha_bar[-1],),
             "its standard deviation": (lambda s: by_running(s).sqrt(),),
+            "how many times too much": (lambda s: by_running(s) / (1 - s.alpha_bar[-1]),),
             "The later steps are left out": (squared_sum(lambda beta, alpha, alpha_bar: beta.sqrt()),),
             "off by one step": (squared_sum(lambda beta, alpha, ab: (beta * ab[-1] * alpha / ab).sqrt()),),
             "The steps are turned round": (squared_sum(lambda beta, alpha, alpha_bar: (beta * alpha_bar).sqrt()),),

@@ -50,6 +50,7 @@ ANSWERS = {
             "the last beta of the table": (lambda s, w: math.sqrt(1 + float(s.beta[s.T]) / w), BETAS),
             "the step from t = 2": (lambda s, w: math.sqrt(1 + float(s.beta[2]) / w), BETAS),
             "Nothing grows here": (lambda s, w: math.sqrt(1 + float(s.beta[0]) / w), BETAS),
+            "beta_tilde_1 is 0": (lambda s, w: math.sqrt(1 + float(s.beta_tilde[1]) / w), BETAS),
             "with 30 steps: yours is": (widening, [BETAS[0], BETAS[0]]),
             "in the wrong order": (widening, BETAS.flip(0)),
             "the growth over the variance before": (widening, [0.12, 0.27]),
@@ -77,6 +78,10 @@ ANSWERS = {
             "An alpha is missing": wrong_variance(lambda beta, tilde, means, a: tilde + means * a**2),
             "must be a square too": (lambda s, t, e: parts(s, t, e)[1] + math.sqrt(parts(s, t, 1)[2]) * e, GAP),
             "This is the standard deviation": wrong_variance(lambda beta, tilde, means, a: (tilde + means) ** 0.5),
+            "alpha_bar_t stands where": (
+                lambda s, t, e: parts(s, t, e)[1] + parts(s, t, e)[2] * s.alpha[t] / s.alpha_bar[t], GAP
+            ),
+            "L_T is missing": (best_variance, GAP - 4e-5),
             "the gap with the variance beta[.]": (best_variance, 0.05177),
             "the gap with the variance beta_tilde[.]": (best_variance, 0.7602),
             "the gap for one coordinate": (best_variance, GAP / 2),

@@ -80,6 +80,7 @@ ANSWERS = {
         right=[(noisy, mean), (lambda V, nu: torch.tensor(V + nu * nu), lambda V, nu: 1 / (1 / V + (nu / V) ** 2))],
         wrong={
             "still carry its noise": (lambda V, nu: V, mean),
+            "the noise of the last level adds": (lambda V, nu: nu * nu, mean),
             "noise's variance is not nu": (lambda V, nu: V + nu, mean),
             "standard deviation without": (lambda V, nu: math.sqrt(noisy(V, nu)), mean),
             "too wide. Their variance": (lambda V, nu: noisy(V, nu) / V, mean),
