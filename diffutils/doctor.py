@@ -164,8 +164,9 @@ class Diagnosis:
         beta, at = self.largest_beta
         word = "" if self.exact else "at least "
         dead = "never" if self.dead_from is None else f"from t = {self.dead_from}"
-        few = math.isfinite(self.unnoticed_below)
-        notice = f"no test with fewer than {_short(self.unnoticed_below)} samples notices" if few else "no test notices"
+        few = self.unnoticed_below
+        notice = "no test notices" if few == math.inf else f"no test with fewer than {_short(few)} samples notices"
+        notice = notice if few > 1 else "a single sample may tell"
         lines = [
             f"{self.schedule.name}, T = {self.schedule.T}",
             f"  alpha_bar_T {self.alpha_bar_T:.3g}, terminal SNR {self.snr_T:.3g}, L_T {self.L_T:.3g} nats",

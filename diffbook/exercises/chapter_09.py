@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 import torch
 from torch import Tensor
@@ -80,12 +80,7 @@ def _check_exposure(exposes: Callable[[Tensor, Tensor], Tensor]) -> None:
             "This says which stored image is nearest, not how near it is.": every.argmin(1),
         },
     )
-    many = torch.randn(30, 16, generator=make_generator(2))
-    if any(float(one) != 0 for one in call(exposes, many.clone(), many)):
-        raise NotYet(
-            "With 30 stored images in float32, not every copy has the distance 0. A fast way to compute many distances "
-            "rounds here: take differences first, then squares."
-        )
+
 
 
 @exercise("9.2")
@@ -174,6 +169,8 @@ def _blur(share: Callable[[float, float], float], order: Iterable[str]) -> str:
                 "The exponent is half the squared radius: a 2 is missing.": 1 - math.exp(-9 * ratio),
             },
         )
+    if isinstance(order, Set):
+        raise NotYet("An order is asked for, and a set has none. Write a list.")
     given = [order] if isinstance(order, str) or not isinstance(order, Iterable) else list(order)
     if any(one is ... for one in given):
         raise Unanswered

@@ -35,7 +35,8 @@ def _noise_of_a_jump(noticing: Iterable[str], noise_of_jump: Callable[[Step], fl
     if abs(found[0] - found[1]) < 0.05 * found.abs().max():
         raise NotYet(
             f"The right and the faulty step give the same number, {float(found[0]):.3g}: it notices nothing. You "
-            "named the law that notices. What stands behind its bar? Hold that fixed, and let only the noise vary."
+            "named the law that notices. What stands behind its bar? Hold that fixed, let only the noise vary, and take "
+            "an eta at which the two steps differ."
         )
     right = torch.tensor([eta**2, eta], dtype=torch.float64)
     compare(
@@ -46,6 +47,9 @@ def _noise_of_a_jump(noticing: Iterable[str], noise_of_jump: Callable[[Step], fl
         mistakes={
             "This is a standard deviation; a variance is asked for.": right.sqrt(),
             "This variance is not yet in units of beta_tilde.": right * beta_tilde,
+            "The unit is the beta_tilde of the jump from 600 to 200, not of the single step at 600.": right
+            * beta_tilde
+            / schedule.beta_tilde[600],
             "The units are beta_tilde, a variance already: its root does not belong there.": right * beta_tilde**0.5,
         },
     )

@@ -74,10 +74,13 @@ def _leading_times(fault: Fault, statistic: Callable[[], float]) -> str:
         planted = number("the statistic with the bug", call(statistic))
     if abs(without) > 1e-9:
         raise NotYet(f"The fault is right. On the right code the statistic must be 0, and yours is {without:.3g}.")
+    if planted < -1e-9:
+        raise NotYet("The fault is right. The statistic is negative with the bug, and a distance has no sign.")
     if abs(planted) < 0.01:
         raise NotYet(
             f"The fault is right, but the statistic does not notice it: with the bug it is {planted:.3g}. Is the "
-            "schedule made inside the function, and does the number depend on where it ends?"
+            "schedule made inside the function, and does the number depend on where it ends? A ratio of two small "
+            "numbers says more than their difference."
         )
     return "A sampler that starts from pure noise there starts at a time that expects some signal."
 
@@ -85,7 +88,10 @@ def _leading_times(fault: Fault, statistic: Callable[[], float]) -> str:
 def _look_at_leading(T: int, steps: int) -> None:
     """Raise ``NotYet`` unless a short schedule, made with the fault planted, has the leading times and their states."""
     long = Schedule.linear(T)
-    short = long.respaced(steps)
+    try:
+        short = long.respaced(steps)
+    except IndexError:
+        raise NotYet(f"With {steps} steps of {T}, one of the times lies beyond {T}: k = 0 must stay time 0.") from None
     times = short.timesteps[1:].tolist()
     if times[-1] == T:
         raise NotYet(f"With {steps} steps of {T} the last time is still {T}, and the bug is that it is not.")
@@ -190,4 +196,6 @@ def _right_loss_of_squares(weights: Tensor, errors: Tensor) -> Tensor:
 
 
 def _broadcast_loss(weights: Tensor, errors: Tensor) -> Tensor:
+    if weights.ndim != 2 or errors.ndim != 2:
+        raise NotYet("A batch of one keeps its shape, (1, 1) and (1, d): cut it out with [i : i + 1].")
     return (weights * errors.mean(dim=1)).mean()

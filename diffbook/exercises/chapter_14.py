@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-
-import torch
+from collections.abc import Callable, Mapping
 
 from diffbook.exercises.answers import NotYet, call, compare, exercise
 from diffutils.schedule import Schedule
@@ -15,7 +13,7 @@ from diffutils.schedule import Schedule
 def _preconditioning(preconditioning: Callable[[float, float], tuple[float, float, float]]) -> str:
     for nu, sigma in ((0.8, 0.5), (3.0, 2.0)):
         total, given = sigma**2 + nu**2, call(preconditioning, nu, sigma)
-        if not isinstance(given, tuple | list | torch.Tensor) or len(given) != 3:
+        if isinstance(given, Mapping) or not hasattr(given, "__len__") or len(given) != 3:
             raise NotYet("Three numbers are asked for: c_skip, c_out and c_in.")
         where = f"for nu = {nu:g} and sigma_data = {sigma:g}"
         compare(
@@ -73,10 +71,12 @@ def _averages(decay_for: Callable[[int], float], start_left: Callable[[float, in
             f"the share of the start for d = 0.99 and n = {n}",
             call(start_left, 0.99, n),
             0.99**n,
+            tolerance=1e-4,
             mistakes={
                 "This is the share that all later weights have.": 1 - 0.99**n,
                 "This is the share of the first step's weights, not of the start.": 0.01 * 0.99 ** (n - 1),
                 "This counts one step less.": 0.99 ** (n - 1),
+                "This counts one step more.": 0.99 ** (n + 1),
             },
         )
     compare(
@@ -86,6 +86,7 @@ def _averages(decay_for: Callable[[int], float], start_left: Callable[[float, in
         tolerance=1e-9,
         mistakes={
             "After so many steps it is still a little more than one percent.": 2300,
+            "One step earlier it is less than a percent already.": 2302,
             "This is not rounded up to a whole number.": math.log(0.01) / math.log(0.998),
             "This is for ten percent.": math.ceil(math.log(0.1) / math.log(0.998)),
         },
@@ -111,7 +112,7 @@ def _guided_gaussians(
                 "The better model has the weight 1 + g.": 1 / (1 / S - g / weak),
             },
         )
-    for S, weak in ((1.0, 0.5), (2.0, 1.5)):
+    for S, weak in ((0.9, 0.5), (2.0, 1.5)):
         compare(
             f"the strength at which it breaks for S = {S:g}, S_weak = {weak:g}",
             call(largest_strength, S, weak),
@@ -119,6 +120,7 @@ def _guided_gaussians(
             mistakes={
                 "This is 1 + g.": S / (S - weak),
                 "This is one over it.": (S - weak) / weak,
+                "This is the ratio of the variances. At which g does the bracket in (14.11) become 0?": weak / S,
                 "This is negative, and would be right if the weak model were the wider one.": weak / (weak - S),
             },
         )
@@ -156,7 +158,7 @@ def _push(push_factor: Callable[[float, float, float], float], left_at_half: flo
         math.prod(factor(s, t, 0.25 * beta_tilde(s, t)) for s, t in pairs),
         tolerance=1e-3,
         mistakes={
-            "This is what the chain leaves, with eta = 1.": math.sqrt(bars[900]),
+            "This is what the chain leaves, with eta = 1, and what one single step to 0 leaves.": math.sqrt(bars[900]),
             "This is what DDIM leaves without noise.": math.prod(factor(s, t, 0.0) for s, t in pairs),
             "This is for eta without its square.": math.prod(factor(s, t, 0.5 * beta_tilde(s, t)) for s, t in pairs),
         },

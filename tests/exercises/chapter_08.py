@@ -137,6 +137,7 @@ ANSWERS = {
             "more than a bit": growth(lambda h, d, c: BIT**2 * bits(h, d, c)),
             "all dimensions together": growth(lambda h, d, c: d * bits(h, d, c)),
             "once per dimension": growth(lambda h, d, c: math.log2(math.exp(h) * c) / d),
+            "and log c is not": growth(lambda h, d, c: bits(h, d, 1) + math.log(c)),
             "sign of log c": growth(lambda h, d, c: bits(h, d, 1 / c)),
             "before the data were multiplied": growth(lambda h, d, c: bits(h, d, 1)),
             "not with log c squared": growth(lambda h, d, c: bits(h, d, c**2)),

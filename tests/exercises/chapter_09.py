@@ -45,7 +45,11 @@ def blurred(function):
 
 ANSWERS = {
     "9.1": Answers(
-        right=[lazy(nearest), (0.84, torch.tensor(0.9691), lambda samples, stored: nearest(samples, stored).tolist())],
+        right=[
+            lazy(nearest),
+            lazy(lambda samples, stored: torch.cdist(samples, stored).amin(1)),
+            (0.84, torch.tensor(0.9691), lambda samples, stored: nearest(samples, stored).tolist()),
+        ],
         wrong={
             "measured between two such sets": (0, REAL, nearest),
             "distance of two such sets": (3, REAL, nearest),
@@ -67,7 +71,6 @@ ANSWERS = {
             "among the samples": lazy(lambda samples, _: torch.cdist(samples, samples).kthvalue(2, dim=1).values),
             "not how near it is": lazy(lambda samples, stored: torch.cdist(samples, stored).min(1).indices),
             r"Take \.values": lazy(lambda samples, stored: torch.cdist(samples, stored).min(1)),
-            "not every copy has the distance 0": lazy(lambda samples, stored: torch.cdist(samples, stored).amin(1)),
             r"the shape should be \(6,\)": lazy(lambda samples, stored: nearest(samples, stored).mean()),
         },
     ),
@@ -95,6 +98,7 @@ ANSWERS = {
             "do not add up": blurred(lambda blur, sd: chi2.cdf(9 * sd**2 / (sd + blur) ** 2, df=2)),
             "ratio of the variances": blurred(lambda blur, sd: chi2.cdf(9 * sd / math.hypot(sd, blur), df=2)),
             "a 2 is missing": blurred(lambda blur, sd: chi2.cdf(18 * sd**2 / (sd**2 + blur**2), df=2)),
+            "a set has none": (share, set(ORDER)),
             "'first' is another": (share, "first"),
             "3 is another": (share, 3),
             "'nll' is another": (share, ["distance", "nll", "share"]),

@@ -111,6 +111,9 @@ ANSWERS = {
             "it notices nothing.* What stands behind its bar": (ONE_STEP, spread_of_law),
             "a standard deviation; a variance": (ONE_STEP, lambda step: exact_noise(step) ** 0.5),
             "not yet in units": (ONE_STEP, lambda step: exact_noise(step) * UNIT),
+            "not of the single step at 600": (
+                ONE_STEP, lambda step: exact_noise(step) * UNIT / Schedule.linear(1000).beta_tilde[600]
+            ),
             "its root does not belong": (ONE_STEP, lambda step: exact_noise(step) * UNIT**0.5),
             "yours is 1, 2 times": (ONE_STEP, lambda step: 2 * exact_noise(step)),
             "A function is asked for": (ONE_STEP, 0.25),

@@ -93,6 +93,8 @@ ANSWERS = {
                 missing_times,
             ),
             "a negative index is not": (edit("1 + (k - 1) * self.T // steps"), missing_times),
+            "one of the times lies beyond 1000": (edit("1 + k * self.T // steps"), missing_times),
+            "a distance has no sign": (LEADING, lambda: -missing_times()),
             "k = 0 must stay time 0": (edit("1 + max(0, k - 1) * self.T // steps"), missing_times),
             "This edit cannot be made": (edit("0", old="round(k * self.T / steps)"), missing_times),
             "must occur once": (edit("length", old="steps"), missing_times),
@@ -129,6 +131,9 @@ ANSWERS = {
             "is a distance, and": (signed(-1), SILENT),
             "single losses added up": (lambda loss, w, e: abs(loss(w, e) - singles(loss, w, e).sum()), SILENT),
             "a share of the loss": (lambda loss, w, e: gap(loss, w, e) / singles(loss, w, e).mean(), SILENT),
+            "A batch of one keeps its shape": (
+                lambda loss, w, e: abs(loss(w, e) - sum(loss(w[i], e[i]) for i in range(8)) / 8), SILENT
+            ),
             "This is a square": (lambda *given: gap(*given) ** 2, SILENT),
             "have two examples": (lambda loss, w, e: abs(loss(w, e) - singles(loss, w, e, 2).mean()), SILENT),
             "of the loss that is given": (lambda loss, w, e: abs((w * e).mean() - w.mean() * e.mean()), SILENT),

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy
 import torch
 
 from diffutils.schedule import Schedule
@@ -66,9 +67,10 @@ LEFT = walked(0.5)
 
 ANSWERS = {
     "14.1": Answers(
-        right=[(precondition,), (lambda nu, sigma: torch.tensor(precondition(nu, sigma), dtype=torch.float64),)],
+        right=[(precondition,), (lambda nu, sigma: numpy.array(precondition(nu, sigma)),)],
         wrong={
             "Three numbers are asked for": (lambda nu, sigma: 1.0,),
+            "c_skip, c_out and c_in": (lambda nu, sigma: dict(zip("soi", precondition(nu, sigma))),),
             "take the root": but(2, lambda nu, sigma: 1 / (nu**2 + sigma**2)),
             "divide": but(2, math.hypot),
             "for data of variance 1": but(2, lambda nu, sigma: 1 / math.hypot(nu, 1)),
@@ -86,7 +88,7 @@ ANSWERS = {
         },
     ),
     "14.2": Answers(
-        right=[(decay, start, 2301)],
+        right=[(decay, start, 2301), (decay, lambda d, n: numpy.float32(d) ** n, 2301)],
         wrong={
             "counts 1/e, not half": (lambda n: math.exp(-1 / n), start, 2301),
             "near that of 1/e": (lambda n: 1 - 1 / n, start, 2301),
@@ -94,6 +96,8 @@ ANSWERS = {
             "not d": (lambda n: 0.5, start, 2301),
             "all later weights": (decay, lambda d, n: 1 - d**n, 2301),
             "first step's weights": (decay, lambda d, n: (1 - d) * d ** (n - 1), 2301),
+            "one step more": (decay, lambda d, n: d ** (n + 1), 2301),
+            "One step earlier": (decay, start, 2302),
             "one step less": (decay, lambda d, n: d ** (n - 1), 2301),
             "a little more than one percent": (decay, start, 2300),
             "not rounded up": (decay, start, math.log(0.01) / math.log(0.998)),
@@ -111,6 +115,7 @@ ANSWERS = {
             r"the weight 1 \+ g": (lambda S, weak, g: 1 / (1 / S - g / weak), limit),
             "guided variance for S = 0.7, S_weak = 0.8, g = 1.5: yours": (lambda S, weak, g: 9.0, limit),
             r"This is 1 \+ g": (guided, lambda S, weak: 1 + limit(S, weak)),
+            "the ratio of the variances": (guided, lambda S, weak: weak / S),
             "This is one over it": (guided, lambda S, weak: 1 / limit(S, weak)),
             "the wider one": (guided, lambda S, weak: -limit(S, weak)),
         },
