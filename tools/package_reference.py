@@ -33,10 +33,12 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 class PackageReference(SphinxDirective):
-    """A section for each module: its docstring and those of its public members."""
+    """A section for each module of the package it is given: its docstring and those of its public members."""
+
+    required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        return [self.section(name) for name in module_names()]
+        return [self.section(name) for name in module_names(*self.arguments)]
 
     def section(self, name: str) -> nodes.section:
         """Return the section of one module; a package shows its docstring only, its modules follow."""
