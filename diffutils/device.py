@@ -12,6 +12,8 @@ import os
 
 import torch
 
+from diffutils.validation import check_int
+
 
 def default_device() -> torch.device:
     """Return the device to compute on: ``DIFFUTILS_DEVICE`` if set, else CUDA, else Apple's MPS, else the CPU.
@@ -22,7 +24,7 @@ def default_device() -> torch.device:
     """
     named = os.environ.get("DIFFUTILS_DEVICE")
     if named:
-        device = _parse(named)
+        device = _parse("DIFFUTILS_DEVICE", named)
     elif torch.cuda.is_available():
         device = torch.device("cuda")
     elif torch.backends.mps.is_available():
@@ -34,18 +36,31 @@ def default_device() -> torch.device:
     return device
 
 
-def _parse(named: str) -> torch.device:
+def find_device(device: torch.device | str | None) -> torch.device:
+    """Return the device that an argument ``device`` means: ``default_device`` for None.
+
+    Raises:
+        ValueError: if torch does not know it or this machine does not have it.
+    """
+    return default_device() if device is None else _parse("device", device)
+
+
+def _parse(argument: str, named: torch.device | str) -> torch.device:
     try:
         device = torch.device(named)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"DIFFUTILS_DEVICE must name a device of this machine, got {named!r}: {error}") from None
+        raise ValueError(f"{argument} must name a device of this machine, got {str(named)!r}: {error}") from None
     return device
 
 
 def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a ``torch.Generator`` on ``device``, seeded with ``seed``."""
-    return torch.Generator(device=device).manual_seed(seed)
+    """Return a ``torch.Generator`` on ``device``, seeded with ``seed``.
+
+    Raises:
+        ValueError: if the seed is no integer of at least 0, or the machine has no such device.
+    """
+    return torch.Generator(device=find_device(device)).manual_seed(check_int("seed", seed, 0))
 
 
 def seed_default_generators(seed: int, device: torch.device | str = "cpu") -> None:

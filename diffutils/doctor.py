@@ -164,6 +164,7 @@ class Diagnosis:
         beta, at = self.largest_beta
         word = "" if self.exact else "at least "
         dead = "never" if self.dead_from is None else f"from t = {self.dead_from}"
+        dead += ", the first step (are these betas?)" if self.dead_from == 1 else ""
         few = self.unnoticed_below
         notice = "no test notices" if few == math.inf else f"no test with fewer than {_short(few)} samples notices"
         notice = notice if few > 1 else "a single sample may tell"

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from diffutils.process import convert_at
-from diffutils.samplers.denoiser import Denoiser, prediction_of
+from diffutils.samplers.denoiser import Denoiser, check_levels, prediction_of
 from diffutils.schedule import Schedule
 from diffutils.validation import check_data, check_int, check_same_shape, require
 
@@ -70,6 +70,7 @@ def ode_log_prob(
     prediction = prediction_of(denoiser)
     check_data("x", x)
     _require_signal(schedule, prediction, x.dtype)
+    check_levels(denoiser, schedule)
     require(prior is None or callable(prior), "prior", type(prior).__name__, "a log-density (a callable) or None")
     if probes is not None:
         check_int("probes", probes, 1)

@@ -45,12 +45,11 @@ _BLOCK = 2_000_000
 Metric = Callable[[Tensor, Tensor], float]
 
 
-def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both sets as float64 CPU tensors of shape (n, d), images flattened."""
-    check_data("x", x)
-    check_data("y", y)
-    x, y = (samples.detach().cpu().double().flatten(1) for samples in (x, y))
-    require(x.shape[1] == y.shape[1], "y.shape[1:]", y.shape[1], f"as many numbers per sample as x has: {x.shape[1]}")
+def _pair(x: Tensor, y: Tensor, names: tuple[str, str] = ("x", "y")) -> tuple[Tensor, Tensor]:
+    """Return both sets as float64 CPU tensors of shape (n, d), images flattened; ``names`` are the arguments' own."""
+    x, y = (check_data(*both).detach().cpu().double().flatten(1) for both in zip(names, (x, y)))
+    as_many = f"as many numbers per sample as {names[0]} has: {x.shape[1]}"
+    require(x.shape[1] == y.shape[1], f"{names[1]}.shape[1:]", y.shape[1], as_many)
     return x, y
 
 
@@ -238,7 +237,8 @@ def coverage(samples: Tensor, real: Tensor, *, k: int = 5) -> float:
 
     Source: Naeem, Oh, Uh, Choi and Yoo, 2020, Reliable fidelity and diversity metrics for generative models.
     """
-    samples, real = _pair(samples, real)
+    samples, real = _pair(samples, real, ("samples", "real"))
+    require(len(real) > 1, "real.shape", tuple(real.shape), "at least two points, so that one has a neighbour")
     check_int("k", k, 1, len(real) - 1)
     rows = max(1, _BLOCK // max(len(real), len(samples)))
     # Exact zeros between equal points: the matrix product that cdist uses for large sets would round them.

@@ -195,7 +195,7 @@ class Schedule(NamedSchedules):
 
         Args:
             alpha_bar: alpha_bar_1 > ... > alpha_bar_T in (0, 1), without the 1 of t = 0; the last may be 0. Libraries
-                keep such a list as ``alphas_cumprod``.
+                keep such a list as ``alphas_cumprod`` and count its entries from 0: their networks are given t - 1.
             name: what to call the schedule.
 
         Raises:
@@ -251,6 +251,12 @@ class Schedule(NamedSchedules):
         log_alpha_bar = self.log_alpha_bar[kept]
         beta, times = -torch.expm1(log_alpha_bar.diff()), self.timesteps[kept[1:]]
         return self._from_logs(beta, log_alpha_bar[1:], self.name, times)
+
+    def visits(self, other: Schedule) -> bool:
+        """Return whether the other's times are among this one's, with the same alpha_bar: is it this, perhaps respaced?"""
+        place = torch.searchsorted(self.timesteps, other.timesteps).clamp(max=self.T)
+        same_times = bool((self.timesteps[place] == other.timesteps).all())
+        return same_times and torch.allclose(self.alpha_bar[place], other.alpha_bar, rtol=1e-6, atol=0.0)
 
     def gather(self, table: Tensor, t: int | Tensor, like: Tensor, *, minimum: int = 0) -> Tensor:
         """Return ``table[t]`` as ``gather_all`` does."""

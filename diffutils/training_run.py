@@ -18,14 +18,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from diffutils.device import default_device, make_generator, seed_default_generators
+from diffutils.device import find_device, make_generator, seed_default_generators
 from diffutils.speed import COMPILE_MODES, PRECISIONS, autocast, compile_networks
-from diffutils.validation import check_choice, check_data, check_float, check_int, require
+from diffutils.validation import check_bool, check_choice, check_data, check_float, check_int, require
 
 # The loss is looked at once per block: looking at every step would make a GPU wait for the CPU each time.
 BLOCK = 50
 # torch has fused AdamW kernels for these; elsewhere its default implementation is used.
 FUSED_DEVICES = ("cpu", "cuda", "mps")
+# What a state holds.
+STATE = {"step", "losses", "norms", "model", "averages", "optimizer", "scheduler", "generator", "layers"}
 # Seconds of training before a bar is shown.
 BAR_DELAY = 2.0
 
@@ -80,12 +82,15 @@ class TrainingRun:
         require(callable(getattr(model, "loss", None)), "model", type(model).__name__, "a module with a loss(x) method")
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         require(len(self._parameters) > 0, "model", type(model).__name__, "a module with trainable parameters")
+        dtype = self._parameters[0].dtype
+        require(data.dtype == dtype, "data.dtype", data.dtype, f"{dtype}, as the model's weights: data.to({dtype})")
         self.steps = check_int("steps", steps, 1)
         self.batch_size = check_int("batch_size", batch_size, 1)
         check_float("lr", lr, low=0.0)
         require(isinstance(betas, tuple) and len(betas) == 2, "betas", betas, "a pair of numbers in [0, 1)")
         require(all(0 <= check_float("betas", b) < 1 for b in betas), "betas", betas, "a pair of numbers in [0, 1)")
         check_float("weight_decay", weight_decay, low=0.0, inclusive=True)
+        check_bool("cosine", cosine)
         warmup = steps // 20 if warmup is None else check_int("warmup", warmup, 0, steps)
         self._clip_norm = math.inf if clip_norm is None else check_float("clip_norm", clip_norm, low=0.0)
         if ema_decay is not None:
@@ -95,7 +100,7 @@ class TrainingRun:
         if compile_mode is not None:
             check_choice("compile_mode", compile_mode, COMPILE_MODES)
 
-        self.device = default_device() if device is None else torch.device(device)
+        self.device = find_device(device)
         self.model, self.data = model.to(self.device).train(), data.to(self.device)
         self.generator = make_generator(seed, self.device)
         self.optimizer = torch.optim.AdamW(
@@ -179,9 +184,12 @@ class TrainingRun:
         """Put back what ``state_dict`` returned.
 
         Raises:
-            ValueError: if the state has made more steps than this run has, or holds averages where this run has none.
+            ValueError: if it is no such state, has made more steps than this run has, or holds averages where this run
+                has none.
             RuntimeError: if the weights do not fit the model.
         """
+        missing = STATE - set(state)
+        require(not missing, "state", sorted(state), f"what state_dict returns; it lacks {', '.join(sorted(missing))}")
         step = check_int("state['step']", state["step"], 0, self.steps)
         fits = (state["averages"] is None) == (self.averaged is None)
         require(fits, "state['averages']", state["averages"] and "given", "given if, and only if, ema_decay is")

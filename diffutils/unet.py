@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffutils.networks import seeded_init, time_embedding, times_for
-from diffutils.validation import check_float, check_int, require
+from diffutils.validation import check_bool, check_float, check_int, require
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -125,6 +125,7 @@ class UNet(nn.Module):
         super().__init__()
         self.channels, self.patch = check_int("channels", channels, 1), check_int("patch", patch, 1)
         check_int("blocks", blocks, 1)
+        check_bool("attention", attention)
         check_float("dropout", dropout, 0.0, 0.999, inclusive=True)
         require(check_int("width", width, 4) % 4 == 0, "width", width, "a multiple of 4")
         require(check_int("time_dim", time_dim, 4) % 2 == 0, "time_dim", time_dim, "an even integer")

@@ -32,16 +32,27 @@ def check_int(argument: str, value: Any, minimum: int, maximum: int | None = Non
 def check_float(
     argument: str, value: Any, low: float = -math.inf, high: float = math.inf, *, inclusive: bool = False
 ) -> float:
-    """Return ``value`` as a finite float strictly between low and high, or in [low, high] where ``inclusive``."""
+    """Return ``value`` as a finite float strictly between low and high, or in [low, high] where ``inclusive``.
+
+    A bool or a string is no number.
+    """
     brackets = "[]" if inclusive else "()"
     allowed = f"a finite number in {brackets[0]}{low:g}, {high:g}{brackets[1]}"
     try:
+        if isinstance(value, (bool, str)):
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{argument} must be {allowed}, got {value!r}") from None
     inside = low <= number <= high if inclusive else low < number < high
     require(math.isfinite(number) and inside, argument, value, allowed)
     return number
+
+
+def check_bool(argument: str, value: Any) -> bool:
+    """Return ``value`` if it is True or False; raise ``ValueError`` otherwise (the string "no" would count as true)."""
+    require(isinstance(value, bool), argument, value, "True or False")
+    return value
 
 
 def check_choice(argument: str, value: Any, choices: Iterable[str]) -> str:

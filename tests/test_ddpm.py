@@ -167,3 +167,52 @@ def test_the_recipe_for_points_reaches_the_bar_on_the_grid() -> None:
     assert coverage.found == 25
     assert coverage.share_within > 0.85
     assert over_floor(sliced_wasserstein, samples, grid, repeats=3) < 2.0
+
+
+@pytest.mark.parametrize("schedule", [Schedule.linear(100), Schedule.cosine(20), Schedule.linear(1000).respaced(20)])
+def test_a_schedule_of_other_noise_levels_is_refused_by_all_who_use_the_model(schedule: Schedule) -> None:
+    from diffutils.likelihood import ode_log_prob
+    from diffutils.objectives import variational_bound
+    from diffutils.samplers import DDIM, Guided
+
+    model, other = DDPM.for_points(2), DDPM(MLP(2), schedule, "v")
+    x, message = torch.zeros(3, 2), "a respaced version of it, got Schedule"
+    for use in (
+        lambda: model.sample(3, schedule=schedule),
+        lambda: DDIM(model, schedule),
+        lambda: variational_bound(model, schedule, x),
+        lambda: ode_log_prob(model, schedule, x),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use()
+    with pytest.raises(ValueError, match="weaker.schedule must be that of the denoiser"):
+        Guided(model, other)
+    with pytest.raises(ValueError, match=message):
+        DDIM(Guided(model, DDPM.for_points(2)), schedule)
+
+
+def test_what_the_network_says_that_it_predicts_is_believed_and_not_overruled() -> None:
+    network = MLP(2)
+    assert DDPM(network, Schedule.cosine(10)).prediction == "eps"
+    network.prediction = "v"
+    assert DDPM(network, Schedule.cosine(10)).prediction == DDPM(network, Schedule.cosine(10), "v").prediction == "v"
+    with pytest.raises(ValueError, match="prediction must be 'v', as the network says, got 'eps'"):
+        DDPM(network, Schedule.cosine(10), "eps")
+
+
+def test_noise_without_signal_is_refused_before_a_model_is_trained_for_it() -> None:
+    with pytest.raises(ValueError, match="alpha_bar_T is 0"):
+        DDPM(MLP(2), Schedule.cosine(10).with_zero_terminal_snr(), "eps")
+
+
+def test_samples_that_are_not_finite_are_no_samples() -> None:
+    model = DDPM.for_points(2)
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match="denoiser must lead to finite samples, got 6 NaN or infinite values of 6"):
+        model.sample(3)
+
+
+def test_the_standard_error_of_one_example_is_unknown_without_a_warning(recwarn) -> None:
+    bound = DDPM(MLP(2), Schedule.cosine(5)).bound(torch.zeros(1, 2))
+    assert torch.tensor(bound.total_error).isnan() and not recwarn.list

@@ -49,3 +49,15 @@ def test_generators_of_one_seed_agree():
     first, second = (torch.randn(4, generator=make_generator(7)) for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, torch.randn(4, generator=make_generator(8)))
+
+
+@pytest.mark.parametrize("named", ["tpu9", "cuda:99"])
+def test_an_argument_that_names_no_device_is_named_in_the_error(named):
+    with pytest.raises(ValueError, match=f"device must name a device of this machine, got '{named}'"):
+        make_generator(0, named)
+
+
+@pytest.mark.parametrize("seed", [-1, "a", 0.5, True])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(ValueError, match="seed must be an integer of at least 0, got"):
+        make_generator(seed)

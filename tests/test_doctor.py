@@ -255,3 +255,9 @@ def test_a_component_without_weight_changes_nothing() -> None:
     schedule = Schedule.linear(50)
     for name in ("start_at", "step_at", "information", "explained"):
         assert_close(getattr(diagnose(schedule, two), name), getattr(diagnose(schedule, one), name))
+
+
+def test_alpha_bars_in_the_place_of_betas_are_asked_about() -> None:
+    assert "signal dead from t = 1, the first step (are these betas?)" in str(diagnose(Schedule.linear(50).alpha_bar[1:]))
+    assert "are these betas" not in str(diagnose(Schedule.linear(1000)))
+    assert "not honest" in (short := str(diagnose([0.1]))) and "a single sample may tell" not in short

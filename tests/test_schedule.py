@@ -430,3 +430,13 @@ def test_a_sigmoid_that_is_flat_somewhere_is_refused_by_its_own_argument(argumen
 def test_unsigned_times_are_compared_as_numbers() -> None:
     with pytest.raises(ValueError, match="timesteps must be increasing"):
         Schedule(torch.tensor([0.1, 0.2]), timesteps=torch.tensor([200, 100], dtype=torch.uint8))
+
+
+def test_a_schedule_visits_itself_and_what_is_respaced_from_it_and_no_other() -> None:
+    long = Schedule.cosine(100)
+    for other in (long, Schedule.cosine(100), long.respaced(20), long.respaced(50)):
+        assert long.visits(other)
+    assert long.respaced(50).visits(long.respaced(50).respaced(10))
+    for other in (Schedule.cosine(20), Schedule.cosine(200), Schedule.linear(100), long.with_zero_terminal_snr()):
+        assert not long.visits(other)
+    assert not long.respaced(20).visits(long)

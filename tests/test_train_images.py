@@ -74,3 +74,13 @@ def test_colour_images_are_trained_on_and_drawn(tmp_path) -> None:
     sheet = Image.open(tmp_path / "run" / "samples" / "step-00000005.png")
     assert sheet.mode == "RGB" and sheet.size == (82, 22)
     assert load_model(tmp_path / "run").shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("mode, hidden", [("RGBA", (10, 250, 20, 0)), ("LA", (0, 0))])
+def test_what_is_transparent_is_shown_on_white(tmp_path, mode, hidden) -> None:
+    Image.new(mode, (8, 8), hidden).save(tmp_path / "one.png")
+    assert images.load(str(tmp_path), size=8, channels=3).eq(1).all()
+    half = Image.new("RGBA", (8, 8), (255, 0, 0, 128))
+    half.save(tmp_path / "one.png")
+    red, green, blue = images.load(str(tmp_path), size=8, channels=3)[0, :, 0, 0].tolist()
+    assert red == 1 and green == blue == pytest.approx(0, abs=0.01)

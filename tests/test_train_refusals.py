@@ -98,6 +98,26 @@ def test_a_folder_with_a_run_is_not_overwritten(whole, capsys) -> None:
     assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == files
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_begins_again_with_its_own_recipe(tmp_path, whole, capsys) -> None:
+    out = tmp_path / "early"
+    shutil.copytree(whole, out)
+    (out / checkpoint.NAME).unlink()
+    assert main(["--out", str(out), "--resume", "--lr", "0.001"]) == 2
+    assert "--lr must be 0.004, as the run began" in capsys.readouterr().err
+    often = [word for name, value in OFTEN.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    assert main(["--out", str(out), "--resume", *often]) == 0
+    assert "beginning: 1,797 images of 1 x 8 x 8" in capsys.readouterr().out
+    assert (out / checkpoint.RECIPE).read_text() == (whole / checkpoint.RECIPE).read_text()
+    assert losses_of(out) == losses_of(whole)
+
+
+def test_a_recipe_that_cannot_be_read_is_refused_and_kept(tmp_path, capsys) -> None:
+    (tmp_path / checkpoint.RECIPE).write_text("{")
+    assert main(words(tmp_path, "--resume")) == 2
+    assert "recipe.json cannot be read" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.RECIPE]
+
+
 def test_a_run_does_not_go_on_with_other_images(tmp_path, capsys) -> None:
     folder = folder_of_images(tmp_path / "images")
     given = dict(data=folder, size=8, steps=5, sample_every=5, channels=1)

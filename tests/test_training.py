@@ -148,7 +148,8 @@ def test_the_message_says_which_weights_are_held() -> None:
 BAD = [
     {"steps": 0}, {"steps": 2.5}, {"steps": True}, {"batch_size": 0}, {"lr": 0.0}, {"lr": math.nan}, {"lr": -1.0},
     {"warmup": 121}, {"warmup": -1}, {"clip_norm": 0.0}, {"ema_decay": 1.0}, {"ema_decay": 0.0}, {"seed": -1},
-    {"weight_decay": -0.1}, {"betas": (1.0, 0.9)}, {"betas": 0.9},
+    {"weight_decay": -0.1}, {"betas": (1.0, 0.9)}, {"betas": 0.9}, {"lr": "1e-3"}, {"lr": True}, {"cosine": "no"},
+    {"betas": ("0.9", "0.99")}, {"device": "tpu9"},
 ]  # fmt: skip
 
 
@@ -161,8 +162,10 @@ def test_it_refuses_bad_arguments_before_any_work(wrong: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [torch.zeros(4, 2, dtype=torch.uint8), torch.zeros(0, 2), torch.tensor([[1.0, math.inf]]), [[1.0, 2.0]]]
-)
+    "data",
+    [torch.zeros(4, 2, dtype=torch.uint8), torch.zeros(0, 2), torch.tensor([[1.0, math.inf]]), [[1.0, 2.0]],
+     torch.zeros(4, 2, dtype=torch.float64)],
+)  # fmt: skip
 def test_it_refuses_bad_data(data) -> None:
     with pytest.raises(ValueError, match="data"):
         run(Regression(), data)
@@ -332,6 +335,9 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
         TrainingRun(Dropping(), line(), **{**OPTIONS, "steps": 40}).load_state_dict(state)
     with pytest.raises(ValueError, match="averages"):
         TrainingRun(Dropping(), line(), **{**OPTIONS, "ema_decay": None}).load_state_dict(state)
+    del state["optimizer"]
+    with pytest.raises(ValueError, match="state must be what state_dict returns; it lacks optimizer"):
+        TrainingRun(Dropping(), line(), **OPTIONS).load_state_dict(state)
 
 
 # -- options for speed -------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffutils.validation import check_choice, check_data, check_float, check_int, check_same_shape
+from diffutils.validation import check_bool, check_choice, check_data, check_float, check_int, check_same_shape
 
 
 @pytest.mark.parametrize("value", [1, 5, np.int64(3), torch.tensor(2)])
@@ -24,9 +24,16 @@ def test_check_int_refuses_the_rest(value):
 def test_check_float_is_strict_unless_told_otherwise():
     assert check_float("beta", 0.5, 0, 1) == 0.5
     assert check_float("eta", 1, 0, 1, inclusive=True) == 1.0
-    for value in (0.0, 1.0, -0.1, math.nan, math.inf, "much", None):
+    for value in (0.0, 1.0, -0.1, math.nan, math.inf, "much", "0.5", True, None):
         with pytest.raises(ValueError, match=r"beta must be a finite number in \(0, 1\), got"):
             check_float("beta", value, 0, 1)
+
+
+def test_check_bool_takes_no_word_for_it():
+    assert check_bool("cosine", True) is True
+    for value in ("no", 0, None):
+        with pytest.raises(ValueError, match="cosine must be True or False, got"):
+            check_bool("cosine", value)
 
 
 def test_check_choice_lists_the_choices():

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from diffutils.networks import MLP
 from diffutils.objectives import Bound, l_hybrid, l_simple, variational_bound
-from diffutils.samplers import LEARNED, VARIANCE_OUTPUTS, Ancestral
+from diffutils.samplers import LEARNED, VARIANCE_OUTPUTS, Ancestral, check_levels
 from diffutils.schedule import Schedule
 from diffutils.unet import UNet
 from diffutils.validation import check_choice, check_int, require
@@ -38,14 +38,16 @@ class DDPM(nn.Module):
         network: a module (x_t, t) -> a tensor of x_t's shape, t being the integer time; see ``networks``. With a
             ``variance_output`` it has twice as many channels (numbers of a point): first the prediction.
         schedule: the noise schedule.
-        prediction: what the network's output means: "eps", "x0" or "v".
+        prediction: what the network's output means: "eps", "x0" or "v"; None is what its attribute ``prediction``
+            says, where it has one, and else "eps".
         variance_output: what its second half means, "range" or "free" (see ``samplers.denoiser``); None where the
             network gives no variance.
         shape: shape of one example, without the batch axis; None means (network.dim,), for networks of points.
 
     Raises:
-        ValueError: if a name is another, or no shape is given and the network has no ``dim``; at the call, if the
-            network has not as many outputs as it should.
+        ValueError: if a name is another, the network says that it predicts something else or cannot work on the
+            schedule, or no shape is given and the network has no ``dim``; at the call, if the network has not as many
+            outputs as it should.
 
     Source: Ho et al. 2020 (arXiv:2006.11239); v-prediction: Salimans & Ho 2022 (arXiv:2202.00512), appendix D; learned
     variance: Nichol & Dhariwal 2021 (arXiv:2102.09672), section 3.1.
@@ -55,7 +57,7 @@ class DDPM(nn.Module):
         self,
         network: nn.Module,
         schedule: Schedule,
-        prediction: str = "eps",
+        prediction: str | None = None,
         *,
         variance_output: str | None = None,
         shape: Sequence[int] | None = None,
@@ -63,12 +65,16 @@ class DDPM(nn.Module):
         super().__init__()
         require(isinstance(network, nn.Module), "network", type(network).__name__, "a torch.nn.Module")
         require(isinstance(schedule, Schedule), "schedule", type(schedule).__name__, "a Schedule")
+        said = getattr(network, "prediction", prediction)
+        prediction = prediction or said or "eps"
         self.prediction = check_choice("prediction", prediction, TARGETS)
+        require(said in (None, prediction), "prediction", prediction, f"{said!r}, as the network says")
         if variance_output is not None:
             check_choice("variance_output", variance_output, VARIANCE_OUTPUTS)
         self.variance_output = variance_output
         self.network = network
         self.schedule = schedule
+        check_levels(self, schedule)
         if shape is None and hasattr(network, "dim"):
             shape = (network.dim,)
         require(shape is not None, "shape", shape, "the shape of one example, since the network has no `dim`")

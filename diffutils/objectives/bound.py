@@ -13,7 +13,7 @@ from diffutils.process import draw_noise
 from diffutils.samplers import (
     LEARNED,
     Denoiser,
-    check_signal,
+    check_levels,
     predict_step,
     predict_x0,
     reverse_variance,
@@ -60,7 +60,8 @@ class Bound:
     @property
     def total_error(self) -> float:
         """The standard error of the total, from the spread of the examples."""
-        return float(self.per_example.std() / math.sqrt(len(self.per_example)))
+        count = len(self.per_example)
+        return float(self.per_example.std() / math.sqrt(count)) if count > 1 else math.nan
 
 
 def prior_term(schedule: Schedule, x0: Tensor) -> Tensor:
@@ -110,7 +111,7 @@ def variational_bound(
     """
     check_data("x0", x0)
     draws = check_int("draws", draws, 1)
-    check_signal(denoiser, schedule)
+    check_levels(denoiser, schedule)
     learned = isinstance(variance, str) and variance == LEARNED
     if learned:
         variance_output_of(denoiser)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffutils.process import PREDICTIONS, convert_at, draw_noise
-from diffutils.samplers import Denoiser, check_signal, prediction_of, reverse_variance
+from diffutils.samplers import Denoiser, check_levels, prediction_of, reverse_variance
 from diffutils.schedule import Schedule
 from diffutils.validation import check_choice, check_data, check_same_shape, require
 
@@ -48,7 +48,7 @@ def l_simple(
     source = prediction_of(denoiser)
     target = source if target is None else check_choice("target", target, PREDICTIONS)
     if target in ("x0", "v") and target != source:
-        check_signal(denoiser, schedule)
+        check_levels(denoiser, schedule)
     t = draw_uniform_times(schedule, x0, generator) if t is None else _check_times(t, schedule, len(x0))
     eps = draw_noise(x0, generator=generator) if noise is None else noise
     check_same_shape("noise", eps, "x0", x0)

@@ -22,7 +22,7 @@ from diffutils.objectives.simple import check_batch
 from diffutils.process import convert_at, draw_noise
 from diffutils.samplers import (
     Denoiser,
-    check_signal,
+    check_levels,
     learned_log_variance,
     posterior_variances,
     prediction_of,
@@ -117,7 +117,7 @@ def l_hybrid(
 
 def _draw(denoiser: Denoiser, schedule: Schedule, x0: Tensor, shares: Tensor, generator) -> _Draw:
     check_batch(x0)
-    check_signal(denoiser, schedule)
+    check_levels(denoiser, schedule)
     kind, prediction = variance_output_of(denoiser), prediction_of(denoiser)
     t = draw_times(shares, x0, generator)
     eps = draw_noise(x0, generator=generator)

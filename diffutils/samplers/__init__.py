@@ -20,7 +20,7 @@ from diffutils.samplers.ddim import DDIM
 from diffutils.samplers.denoiser import (
     VARIANCE_OUTPUTS,
     Denoiser,
-    check_signal,
+    check_levels,
     learned_log_variance,
     posterior_variances,
     predict_step,
@@ -47,7 +47,7 @@ __all__ = [
     "Heun",
     "PredictorCorrector",
     "Sampler",
-    "check_signal",
+    "check_levels",
     "langevin",
     "learned_log_variance",
     "posterior_variances",

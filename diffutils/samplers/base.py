@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from diffutils.process import Value, convert_at
-from diffutils.samplers.denoiser import Denoiser, ask, check_signal, predict_x0, start, x0_weights
+from diffutils.samplers.denoiser import Denoiser, ask, check_levels, predict_x0, start, x0_weights
 from diffutils.schedule import Schedule
 from diffutils.speed import PRECISIONS, autocast
 from diffutils.validation import check_choice, check_float, check_int, require
@@ -40,8 +40,7 @@ class Sampler:
     """
 
     def __init__(self, denoiser: Denoiser, schedule: Schedule, *, clip: tuple[float, float] | None = None) -> None:
-        require(isinstance(schedule, Schedule), "schedule", type(schedule).__name__, "a Schedule")
-        check_signal(denoiser, schedule)
+        check_levels(denoiser, schedule)
         self.denoiser, self.schedule = denoiser, schedule
         self.clip = None if clip is None else _check_clip(clip)
         self.calls = 0
@@ -90,7 +89,8 @@ class Sampler:
             (B, ...) samples, or with ``trajectory`` (T + 1, B, ...) in which entry t is x_t and entry 0 the samples.
 
         Raises:
-            ValueError: if neither or both of shape and x_T are given, or one of them is unfit.
+            ValueError: if neither or both of shape and x_T are given, or one of them is unfit; or, at the end, if the
+                denoiser has led to samples that are not finite.
         """
         check_choice("precision", precision, PRECISIONS)
         x = start(self.denoiser, shape, x_T, generator, device)
@@ -104,6 +104,7 @@ class Sampler:
                 x = self._step(x, t, t - 1, generator)
                 if trajectory:
                     states[t - 1] = x
+        _check_end(x)
         return states if trajectory else x
 
     def stream(
@@ -184,6 +185,12 @@ def require_finite_levels(name: str, schedule: Schedule) -> None:
     """Raise ``ValueError`` for a sampler or model that divides by sqrt(alpha_bar_T), if that is 0."""
     lowest = float(schedule.alpha_bar[-1])
     require(lowest > 0, "schedule.alpha_bar[-1]", lowest, f"above 0 for {name}, whose noise levels must be finite")
+
+
+def _check_end(x: Tensor) -> None:
+    # A sum is finite only where every term is; it may overflow, so then the terms are looked at.
+    if not x.is_meta and not math.isfinite(x.sum()) and (bad := int((~x.isfinite()).sum())):
+        raise ValueError(f"denoiser must lead to finite samples, got {bad} NaN or infinite values of {x.numel()}")
 
 
 def _check_clip(clip: tuple[float, float]) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from diffutils.device import find_device
 from diffutils.process import PREDICTIONS, convert_at, draw_noise
 from diffutils.schedule import Schedule
 from diffutils.validation import check_choice, check_data, check_int, check_same_shape, require
@@ -38,11 +39,17 @@ def prediction_of(denoiser: Denoiser) -> str:
     return check_choice("denoiser.prediction", name, PREDICTIONS)
 
 
-def check_signal(denoiser: Denoiser, schedule: Schedule) -> None:
-    """Raise ``ValueError`` where a guess of x_0 cannot be had at x_T: alpha_bar_T is 0 and the denoiser gives eps or score.
+def check_levels(denoiser: Denoiser, schedule: Schedule) -> None:
+    """Raise ``ValueError`` unless the denoiser can work on the schedule.
 
-    Then x_T is noise alone, so that eps is x_T, whatever x_0 was.
+    - A denoiser with a schedule of its own knows those noise levels alone: the other must be it, or visit some of its
+      times at the same alpha_bar.
+    - Where alpha_bar_T is 0, x_T is noise alone, so that eps is x_T, whatever x_0 was: eps or a score is no guess of x_0.
     """
+    require(isinstance(schedule, Schedule), "schedule", type(schedule).__name__, "a Schedule")
+    own = getattr(denoiser, "schedule", schedule)
+    fits = own is schedule or (isinstance(own, Schedule) and own.visits(schedule))
+    require(fits, "schedule", schedule, f"that of the denoiser, {own!r}, or a respaced version of it")
     blind = float(schedule.alpha_bar[-1]) == 0 and prediction_of(denoiser) in ("eps", "score")
     allowed = "'x0' or 'v', since alpha_bar_T is 0: x_T holds nothing of x_0, and eps says nothing new"
     require(not blind, "denoiser.prediction", prediction_of(denoiser), allowed)
@@ -168,7 +175,9 @@ def start(
     require((shape is None) != (x_T is None), "shape", shape, "given where x_T is not, and only there")
     if x_T is not None:
         return check_data("x_T", x_T, min_ndim=1)
+    require(isinstance(shape, Sequence), "shape", shape, "a sequence of sizes (B, ...)")
     sizes = tuple(check_int("shape", size, 1) for size in shape)
     parameter = next(denoiser.parameters(), None) if isinstance(denoiser, torch.nn.Module) else None
     like = torch.empty(0) if parameter is None else parameter
-    return draw_noise(torch.empty(sizes, dtype=like.dtype, device=device or like.device), generator=generator)
+    where = like.device if device is None else find_device(device)
+    return draw_noise(torch.empty(sizes, dtype=like.dtype, device=where), generator=generator)

@@ -44,6 +44,12 @@ class Guided(nn.Module):
         self.prediction = prediction_of(denoiser)
         same = prediction_of(weaker) == self.prediction
         require(same, "weaker.prediction", prediction_of(weaker), f"{self.prediction!r}, as the denoiser's")
+        schedules = [part.schedule for part in (denoiser, weaker) if hasattr(part, "schedule")]
+        if schedules:
+            # A sampler holds its own schedule against this one.
+            self.schedule, other = schedules[0], schedules[-1]
+            alike = other is self.schedule or (other.visits(self.schedule) and self.schedule.visits(other))
+            require(alike, "weaker.schedule", other, f"that of the denoiser, {self.schedule!r}")
         self.denoiser, self.weaker = denoiser, weaker
         self.strength = check_float("strength", strength, low=0.0, inclusive=True)
         self.between = None if between is None else _check_interval(between)

@@ -8,6 +8,7 @@ tensors and plain values and runs no code, whatever the file holds.
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 
 from diffutils.schedule import Schedule
 
-NAME = "checkpoint.pt"
+NAME, RECIPE = "checkpoint.pt", "recipe.json"
 FORMAT = "diffutils.train 2"
 # The end of the names of files that are being written.
 UNFINISHED = ".unfinished"
@@ -81,13 +82,28 @@ def load(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise CheckpointError(f"the checkpoint {path} cannot be read: cut off, damaged or foreign ({reason})") from error
     found = state.get("format") if isinstance(state, dict) else type(state).__name__
     if found != FORMAT:
         raise CheckpointError(f"the checkpoint {path} is not one of this program: format must be {FORMAT!r}, got {found!r}")
     return state
+
+
+def load_recipe(folder: Path) -> dict[str, Any] | None:
+    """Return the recipe of the run that was begun in ``folder``, perhaps without a checkpoint; None where there is none.
+
+    Raises:
+        CheckpointError: if the recipe cannot be read.
+    """
+    path = folder / RECIPE
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"the recipe {path} cannot be read: {error}") from None
 
 
 def check_schedule(path: Path, state: dict[str, Any], schedule: Schedule) -> None:

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     made.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run, made if missing")
-    made.add_argument("--resume", action="store_true", help="go on with the run in that folder, or begin if there is none")
+    made.add_argument("--resume", action="store_true", help="go on with the run in that folder, or begin it")
     _add_fields(made.add_argument_group("what is trained (kept by --resume)"), Recipe)
     _add_fields(made.add_argument_group("what is written, and when"), Outputs)
     return made
@@ -84,7 +84,8 @@ def main(arguments: list[str]) -> int:
         # A checkpoint is read, and every argument looked at, before anything is written or any process is waited for.
         path = out / checkpoint.NAME
         state = checkpoint.load(path) if resume and path.exists() else None
-        recipe = _resumed(state["recipe"], recipe_given) if state else Recipe(**recipe_given)
+        saved = state["recipe"] if state else checkpoint.load_recipe(out) if resume else None
+        recipe = _resumed(saved, recipe_given) if saved else Recipe(**recipe_given)
         session = Session(_accelerator(), out, recipe, outputs, state)
     except (ValueError, RuntimeError, OSError) as error:
         return _fail(error, 2)

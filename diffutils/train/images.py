@@ -30,7 +30,7 @@ def load(data: str, *, size: int, channels: int) -> Tensor:
     Args:
         data: "digits8", "digits28", or the path of a folder, whose images are taken with those of all folders in it.
         size: images of a folder are cropped to their middle square and scaled to this side, in pixels.
-        channels: 3 or 1, for images of a folder.
+        channels: 3 or 1, for images of a folder. What is transparent is shown on white.
 
     Raises:
         ValueError: if the folder does not exist, holds no image, or holds one that cannot be read or has 32 bits a pixel,
@@ -54,7 +54,8 @@ def _read(path: Path, size: int, channels: int) -> Tensor:
             if image.mode in ("I", "F"):
                 of_depth = "data must be a folder of images of 8 or 16 bits a channel"
                 raise ValueError(f"{of_depth}, got {path} of mode {image.mode!r}")
-            upright = _in_8_bits(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+            opaque = _on_white(_in_8_bits(ImageOps.exif_transpose(image)))
+            upright = opaque.convert("L" if channels == 1 else "RGB")
     except OSError as error:
         raise ValueError(f"data must be a folder of images that can be read, got {path}: {error}") from None
     square = ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
@@ -67,6 +68,14 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
     if not image.mode.startswith("I;16"):
         return image
     return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    # Pillow's own conversion drops the transparency, and shows whatever colour lies hidden under it.
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
 def fingerprint(images: Tensor) -> str:

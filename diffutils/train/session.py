@@ -100,6 +100,10 @@ class Session:
         if self.training.step == self.recipe.steps:
             self._say(f"all {self.recipe.steps} steps were made before: nothing to do")
             return 0
+        count, weights = len(self.training.data), sum(p.numel() for p in self.training.model.parameters())
+        begins = "beginning" if self.training.step == 0 else f"going on after step {self.training.step}"
+        what = f"{count:,} images of {' x '.join(map(str, self._shape))}, {weights:,} weights"
+        self._say(f"{begins}: {what}, {self.recipe.steps} steps on {self.training.device}")
         self._clock = time.perf_counter()
         self.training.advance(after_block=self._after_block, progress=self.writes)
         if self.training.step < self.recipe.steps:
@@ -171,7 +175,7 @@ class Session:
         csv.writer(text).writerows(kept)
         checkpoint.write_atomically(table, text.getvalue().encode())
         recipe = json.dumps(self.recipe.as_dict(), indent=2) + "\n"
-        checkpoint.write_atomically(self.out / "recipe.json", recipe.encode())
+        checkpoint.write_atomically(self.out / checkpoint.RECIPE, recipe.encode())
 
     def _say(self, text: str) -> None:
         if self.writes:
