@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from types import SimpleNamespace
 
@@ -162,3 +163,10 @@ def test_a_pair_is_in_step_whatever_address_it_has_unless_one_is_written_down(tm
     assert notebooks.differences(chapter) == [f"{pair.name}, cell-000 differs from its source"]
     monkeypatch.setattr(notebooks, "configured", lambda: Repository("https://example.org/two/book", "main"))
     assert "another address than repository.url" in notebooks.differences(chapter)[0]
+
+
+def test_the_readmes_program_runs():
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    names = {}
+    exec(program.replace("steps=1000", "steps=2"), names)
+    assert names["samples"].shape == (1000, 2)
