@@ -24,6 +24,7 @@ def test_check_int_refuses_the_rest(value):
 def test_check_float_is_strict_unless_told_otherwise():
     assert check_float("beta", 0.5, 0, 1) == 0.5
     assert check_float("eta", 1, 0, 1, inclusive=True) == 1.0
+    assert check_float("eta", 0, 0, 1, inclusive=True) == 0.0
     for value in (0.0, 1.0, -0.1, math.nan, math.inf, "much", "0.5", True, None):
         with pytest.raises(ValueError, match=r"beta must be a finite number in \(0, 1\), got"):
             check_float("beta", value, 0, 1)
@@ -60,8 +61,15 @@ def test_check_data_names_what_is_wrong(value, message):
 
 
 def test_check_data_returns_good_data_untouched():
-    data = torch.zeros(3, 2)
-    assert check_data("x0", data, dim=2) is data
+    for data in (torch.zeros(3, 2), torch.zeros(3, 5, 2), torch.zeros(1, 2)):
+        assert check_data("x0", data, dim=2) is data
+    assert check_data("x0", torch.zeros(1, 1)).numel() == 1
+
+
+def test_the_number_of_axes_may_be_fixed():
+    assert check_data("x0", torch.zeros(2, 2, 2), ndim=3).ndim == 3
+    with pytest.raises(ValueError, match=r"x0.shape must be a shape of 3 axes, got \(2, 2\)"):
+        check_data("x0", torch.zeros(2, 2), ndim=3)
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
