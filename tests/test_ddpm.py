@@ -200,9 +200,7 @@ def test_what_the_network_says_that_it_predicts_is_believed_and_not_overruled() 
         DDPM(network, Schedule.cosine(10), "eps")
 
 
-def test_noise_without_signal_is_refused_before_a_model_is_trained_for_it() -> None:
-    with pytest.raises(ValueError, match="alpha_bar_T is 0"):
-        DDPM(MLP(2), Schedule.cosine(10).with_zero_terminal_snr(), "eps")
+
 
 
 def test_samples_that_are_not_finite_are_no_samples() -> None:

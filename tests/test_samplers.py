@@ -332,3 +332,11 @@ def test_an_answer_of_another_shape_is_refused():
 def test_a_step_outside_the_chain_is_refused(t):
     with pytest.raises(ValueError, match="t must be"):
         ancestral_step(Schedule.linear(25), torch.zeros(2, 2), t, torch.zeros(2, 2))
+
+
+def test_a_denoiser_may_answer_in_fewer_bits_and_the_states_keep_theirs() -> None:
+    def rounded(x_t, t):
+        return x_t.to(torch.bfloat16)
+
+    rounded.prediction = "eps"
+    assert Ancestral(rounded, Schedule.cosine(3)).sample((2, 2)).dtype == torch.float32

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from diffutils.networks import MLP
 from diffutils.objectives import Bound, l_hybrid, l_simple, variational_bound
-from diffutils.samplers import LEARNED, VARIANCE_OUTPUTS, Ancestral, check_levels
+from diffutils.samplers import LEARNED, VARIANCE_OUTPUTS, Ancestral
 from diffutils.schedule import Schedule
 from diffutils.unet import UNet
 from diffutils.validation import check_choice, check_int, require
@@ -39,15 +39,14 @@ class DDPM(nn.Module):
             ``variance_output`` it has twice as many channels (numbers of a point): first the prediction.
         schedule: the noise schedule.
         prediction: what the network's output means: "eps", "x0" or "v"; None is what its attribute ``prediction``
-            says, where it has one, and else "eps".
+            says, where it has one, and else "eps". With eps and alpha_bar_T = 0 a model can be trained, not sampled.
         variance_output: what its second half means, "range" or "free" (see ``samplers.denoiser``); None where the
             network gives no variance.
         shape: shape of one example, without the batch axis; None means (network.dim,), for networks of points.
 
     Raises:
-        ValueError: if a name is another, the network says that it predicts something else or cannot work on the
-            schedule, or no shape is given and the network has no ``dim``; at the call, if the network has not as many
-            outputs as it should.
+        ValueError: if a name is another, the network says that it predicts something else, or no shape is given and
+            the network has no ``dim``; at the call, if the network has not as many outputs as it should.
 
     Source: Ho et al. 2020 (arXiv:2006.11239); v-prediction: Salimans & Ho 2022 (arXiv:2202.00512), appendix D; learned
     variance: Nichol & Dhariwal 2021 (arXiv:2102.09672), section 3.1.
@@ -74,7 +73,6 @@ class DDPM(nn.Module):
         self.variance_output = variance_output
         self.network = network
         self.schedule = schedule
-        check_levels(self, schedule)
         if shape is None and hasattr(network, "dim"):
             shape = (network.dim,)
         require(shape is not None, "shape", shape, "the shape of one example, since the network has no `dim`")
