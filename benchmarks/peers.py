@@ -1,8 +1,9 @@
-"""Libraries a learner could pick, each trained on points in its own recommended way.
+"""Libraries a learner could pick, each trained on points with its own loss, loop and sampler.
 
-A library that brings a network for points is given it, with the settings of its own example; the others get ``PlainMLP``,
-the network that a reader would write. Each contender trains until its CPU seconds are used up and then draws samples;
-calls of the network are counted, because what a library calls a step differs.
+A library that brings a network for points is given it, with the settings of its own example. The others have none: they
+get ``PlainMLP``, the network that a reader would write, and once more ``diffutils.networks.MLP``, so that a table shows
+what is the library's and what the network's. Each contender trains until its CPU seconds are used up and then draws
+samples; calls of the network are counted, because what a library calls a step differs.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import importlib
 import math
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from diffutils.networks import MLP
 
 CALLS = 50
 
@@ -52,17 +55,32 @@ class PlainMLP(nn.Module):
         return self.net(torch.cat([x, angles.sin(), angles.cos()], dim=1))
 
 
+class OurMLP(MLP):
+    """The book's network, told a library's time as one of 0 to 100."""
+
+    def __init__(self, seed: int, told: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(2, seed=seed)
+        self.told = told
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return super().forward(x, self.told(t))
+
+
 class Contender:
     """One library on one data set.
 
     Args:
         data: (N, 2), the training points.
         seed: of everything drawn.
+
+    Attributes:
+        used: the share of its CPU seconds that is used up, kept by who trains it.
     """
 
     name = ""
     packages: tuple[str, ...] = ()
     note = ""
+    used = 0.0
 
     def __init__(self, data: Tensor, seed: int) -> None:
         torch.manual_seed(seed)
@@ -82,12 +100,17 @@ class Contender:
             yield self.data[torch.randint(len(self.data), (size,))]
 
 
-def adam_steps(parameters, batches, loss_of, lr: float = 1e-3, kind: type = torch.optim.AdamW, after=None):
-    """Yield after each step of an optimizer, the loop that the libraries' own examples write out."""
+def adam_steps(parameters, batches, loss_of, lr: float = 1e-3, kind: type = torch.optim.AdamW, after=None, before=None):
+    """Yield after each step of an optimizer, the loop that the libraries' own examples write out.
+
+    ``before`` is called with the optimizer and the number of steps made, after each backward pass.
+    """
     optimizer = kind(parameters, lr=lr)
-    for x in batches:
+    for made, x in enumerate(batches):
         optimizer.zero_grad()
         loss_of(x).backward()
+        if before is not None:
+            before(optimizer, made)
         optimizer.step()
         if after is not None:
             after()
@@ -96,7 +119,7 @@ def adam_steps(parameters, batches, loss_of, lr: float = 1e-3, kind: type = torc
 
 class SmallDiffusion(Contender):
     name, packages = "smalldiffusion", ("smalldiffusion",)
-    note = "its README's toy example: its MLP, log-linear noise levels, batches of 2,048; its accelerated sampler"
+    note = "its README's toy example: its MLP, log-linear noise levels, its loop; batches of 256; its accelerated sampler"
 
     def build(self) -> Iterator[None]:
         from smalldiffusion import ScheduleLogLinear, TimeInputMLP, training_loop
@@ -104,7 +127,7 @@ class SmallDiffusion(Contender):
 
         self.model = TimeInputMLP(hidden_dims=(16, 128, 128, 128, 128, 16))
         self.schedule = ScheduleLogLinear(N=200, sigma_min=0.005, sigma_max=10)
-        loader = DataLoader(self.data, batch_size=2048)
+        loader = DataLoader(self.data, batch_size=256, shuffle=True)
         return iter(training_loop(loader, self.model, self.schedule, epochs=10**9))
 
     def sample(self, count: int) -> Tensor:
@@ -118,11 +141,14 @@ class Azula(Contender):
     name, packages = "azula", ("azula",)
     note = "its README's example: KarrasDenoiser, VPSchedule, Adam; a plain MLP; its DDIM sampler"
 
+    def network(self) -> nn.Module:
+        return PlainMLP(scale=100.0)
+
     def build(self) -> Iterator[None]:
         from azula.denoise import KarrasDenoiser
         from azula.noise import VPSchedule
 
-        self.model = KarrasDenoiser(PlainMLP(scale=100.0), VPSchedule())
+        self.model = KarrasDenoiser(self.network(), VPSchedule())
         loss = lambda x: self.model.loss(x, torch.rand(len(x)))  # noqa: E731
         return adam_steps(self.model.parameters(), self.batches(256), loss, kind=torch.optim.Adam)
 
@@ -133,25 +159,40 @@ class Azula(Contender):
         return sampler(sampler.init((count, 2)))
 
 
+class AzulaFourier(Azula):
+    name, note = "azula, our network", "the same with diffutils.networks.MLP"
+
+    def network(self) -> nn.Module:
+        return OurMLP(self.seed, log_noise)
+
+
 class DenoisingDiffusion(Contender):
     name, packages = "denoising-diffusion-pytorch", ("denoising-diffusion-pytorch",)
     note = "GaussianDiffusion1D, eps, cosine, T = 1000, data scaled to [0, 1]; a plain MLP, average of weights; its DDIM"
+
+    def network(self) -> nn.Module:
+        return PlainMLP()
 
     def build(self) -> Iterator[None]:
         from denoising_diffusion_pytorch.denoising_diffusion_pytorch_1d import GaussianDiffusion1D
         from ema_pytorch import EMA
 
-        class AsSequence(PlainMLP):
+        class AsSequence(nn.Module):
             channels, self_condition = 2, False
 
+            def __init__(self, network):
+                super().__init__()
+                self.network = network
+
             def forward(self, x, t, x_self_cond=None):
-                return super().forward(x.flatten(1), t)[:, :, None]
+                return self.network(x.flatten(1), t)[:, :, None]
 
         self.low, self.high = self.data.amin(0), self.data.amax(0)
         self.model = GaussianDiffusion1D(
-            AsSequence(), seq_length=1, timesteps=1000, sampling_timesteps=CALLS, objective="pred_noise"
+            AsSequence(self.network()), seq_length=1, timesteps=1000, sampling_timesteps=CALLS, objective="pred_noise"
         )
-        self.average = EMA(self.model, beta=0.995, update_every=10)
+        # Its Trainer's average, kept at every step: every tenth, and from the hundredth on, is made for long runs.
+        self.average = EMA(self.model, beta=0.995, update_after_step=0, update_every=1)
         scaled = ((x - self.low) / (self.high - self.low) for x in self.batches(256))
         loss = lambda x: self.model(x[:, :, None])  # noqa: E731
         return adam_steps(self.model.parameters(), scaled, loss, kind=torch.optim.Adam, after=self.average.update)
@@ -161,20 +202,40 @@ class DenoisingDiffusion(Contender):
         return drawn * (self.high - self.low) + self.low
 
 
+class DenoisingDiffusionFourier(DenoisingDiffusion):
+    name, note = "denoising-diffusion-pytorch, our network", "the same with diffutils.networks.MLP"
+
+    def network(self) -> nn.Module:
+        return OurMLP(self.seed, per_thousand)
+
+
 class Diffusers(Contender):
     name, packages = "diffusers", ("diffusers",)
-    note = "DDPMScheduler, eps, linear, T = 1000; a plain MLP; DPMSolverMultistepScheduler"
+    note = (
+        "DDPMScheduler, eps, linear, T = 1000; the loop of its training tutorial, with 500 steps of warm-up, a cosine rate "
+        "and clipped gradients; a plain MLP; DPMSolverMultistepScheduler"
+    )
+
+    def network(self) -> nn.Module:
+        return PlainMLP()
 
     def build(self) -> Iterator[None]:
         from diffusers import DDPMScheduler
 
-        self.model, scheduler = PlainMLP(), DDPMScheduler(num_train_timesteps=1000)
+        self.model, scheduler = self.network(), DDPMScheduler(num_train_timesteps=1000)
 
         def loss(x: Tensor) -> Tensor:
             noise, t = torch.randn_like(x), torch.randint(0, 1000, (len(x),))
             return nn.functional.mse_loss(self.model(scheduler.add_noise(x, noise, t), t), noise)
 
-        return adam_steps(self.model.parameters(), self.batches(256), loss)
+        def before(optimizer: torch.optim.Optimizer, made: int) -> None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            # Its schedule counts steps; how many there will be, only the clock knows.
+            rate = 1e-3 * min(1.0, (made + 1) / 500) * 0.5 * (1 + math.cos(math.pi * min(1.0, self.used)))
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+        return adam_steps(self.model.parameters(), self.batches(256), loss, before=before)
 
     @torch.no_grad()
     def sample(self, count: int) -> Tensor:
@@ -188,15 +249,22 @@ class Diffusers(Contender):
         return x
 
 
+class DiffusersFourier(Diffusers):
+    name, note = "diffusers, our network", "the same with diffutils.networks.MLP"
+
+    def network(self) -> nn.Module:
+        return OurMLP(self.seed, per_thousand)
+
+
 class TorchCFM(Contender):
     name, packages = "torchcfm", ("torchcfm",)
-    note = "its 2-D example: optimal-transport flow matching, its MLP, Adam; Euler's method"
+    note = "its 2-D example: optimal-transport flow matching with sigma 0.01, its MLP, Adam; Euler's method"
 
     def build(self) -> Iterator[None]:
         from torchcfm.conditional_flow_matching import ExactOptimalTransportConditionalFlowMatcher
 
         self.model = load("torchcfm.models.models").MLP(dim=2, time_varying=True)
-        matcher = ExactOptimalTransportConditionalFlowMatcher(sigma=0.1)
+        matcher = ExactOptimalTransportConditionalFlowMatcher(sigma=0.01)
 
         def loss(x: Tensor) -> Tensor:
             t, x_t, flow = matcher.sample_location_and_conditional_flow(torch.randn_like(x), x)
@@ -242,17 +310,23 @@ class KDiffusion(Contender):
 
 class KDiffusionFourier(KDiffusion):
     name = "k-diffusion, our network"
-    note = "the same with diffutils.networks.MLP, whose inputs are Fourier features of the point"
+    note = "the same with diffutils.networks.MLP"
 
     def network(self) -> nn.Module:
-        from diffutils.networks import MLP
-
-        class LogNoiseMLP(MLP):
-            # log(sigma) / 4 is about -1.5 to 1; the book's network expects times of 0 to 100
-            def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-                return super().forward(x, 40 + 25 * sigma.log() / 4)
-
-        return LogNoiseMLP(2, seed=self.seed)
+        return OurMLP(self.seed, lambda sigma: log_noise(sigma.log()))
 
 
-PEERS = (SmallDiffusion, Azula, DenoisingDiffusion, Diffusers, TorchCFM, KDiffusion, KDiffusionFourier)
+def log_noise(log_level: Tensor) -> Tensor:
+    """The logarithm of a noise level, about -6 to 4, as a time of 0 to 100."""
+    return 40 + 25 * log_level / 4
+
+
+def per_thousand(t: Tensor) -> Tensor:
+    """A time of 0 to 999 as one of 0 to 100."""
+    return t / 10
+
+
+PEERS = (
+    SmallDiffusion, TorchCFM, Azula, DenoisingDiffusion, Diffusers, KDiffusion,
+    AzulaFourier, DenoisingDiffusionFourier, DiffusersFourier, KDiffusionFourier,
+)  # fmt: skip

@@ -1,10 +1,10 @@
-"""Points at equal CPU time: diffutils beside other libraries, each in its own recommended way.
+"""Points at equal CPU time: diffutils beside other libraries, each with its own loss, loop and sampler.
 
-Every contender trains for the same CPU seconds of this process, on one thread, on the same 20,000 points, a second at a
-time in turn, and then draws 5,000 samples with at most 50 calls of its network. Distances are given in floors: 1 is what
+Every contender trains for the same CPU seconds of this process, on one thread, on the same 20,000 points (others for each seed), a
+second at a time in turn, and then draws 5,000 samples with at most 50 calls of its network. Distances are given in floors: 1 is what
 a second set of real data has. The KL divergence to the exact density of the grid is estimated by nearest neighbours.
 
-    python benchmarks/points.py                 # about 50 minutes: 3 data sets, 3 seeds
+    python benchmarks/points.py                 # about an hour: 3 data sets, 3 seeds
     python benchmarks/points.py --seconds 5 --seeds 1 --sets grid
 """
 
@@ -33,7 +33,7 @@ from diffutils.training_run import TrainingRun
 TURN, TRAINING_POINTS, SAMPLES = 1.0, 20_000, 5000
 SETS = {"grid": GRID, "moons": two_moons, "swiss roll": swiss_roll}
 PROBE = 200
-NETWORKS = ("MLP", "PlainMLP", "AsSequence", "TimeInputMLP", "LogNoise", "LogNoiseMLP")
+NETWORKS = ("MLP", "PlainMLP", "OurMLP", "TimeInputMLP", "LogNoise")
 
 
 class Diffutils(Contender):
@@ -105,13 +105,13 @@ def draw(name: str, n: int, seed: int) -> Tensor:
     return SETS[name](n, seed=seed)
 
 
-def quality(name: str, x: Tensor, floors: dict) -> dict[str, float]:
-    """Return all figures of one set of samples."""
+def quality(name: str, x: Tensor, floors: dict, seed: int) -> dict[str, float]:
+    """Return all figures of one set of samples, measured against two sets of real data that belong to the seed."""
     if not torch.isfinite(x).all():
         return {}
     found = {}
     for label, metric in METRICS.items():
-        found[label] = over_floor(metric, x, SETS[name], floor=floors[name, label], repeats=2)
+        found[label] = over_floor(metric, x, SETS[name], floor=floors[name, label], repeats=2, seed=100 + 10 * seed)
     if name == "grid":
         found.update(on_the_grid(x))
     return found
@@ -144,16 +144,17 @@ def train_in_turns(contenders: list[Contender], seconds: float) -> dict[str, tup
                     done = next(contender.steps, "done")
                 if done == "done":
                     break
+                contender.used = clock.seconds / seconds
                 steps[contender.name] += 1
     return {name: (clocks[name].seconds, steps[name]) for name in clocks}
 
 
 def compare(name: str, seconds: float, seeds: int) -> Iterator[dict]:
     """Yield one row for each contender and seed, and for real data."""
-    floors = {(name, label): real_floor(m, SETS[name], SAMPLES, repeats=5) for label, m in METRICS.items()}
-    data = draw(name, TRAINING_POINTS, 1000)
+    floors = {(name, label): real_floor(m, SETS[name], SAMPLES, repeats=10) for label, m in METRICS.items()}
     for seed in range(seeds):
-        real = quality(name, draw(name, SAMPLES, 2000 + seed), floors)
+        data = draw(name, TRAINING_POINTS, 1000 + seed)
+        real = quality(name, draw(name, SAMPLES, 2000 + seed), floors, seed)
         yield {"set": name, "seed": seed, "contender": "real data", **real}
         contenders = [Diffutils(data, seed, seconds), *(peer(data, seed) for peer in PEERS)]
         used = train_in_turns(contenders, seconds)
@@ -164,8 +165,9 @@ def compare(name: str, seconds: float, seeds: int) -> Iterator[dict]:
             calls, drawn = Calls(contender), []
             sampling = cpu_seconds(lambda: drawn.append(contender.sample(SAMPLES).detach()))
             spent, steps = used.get(contender.name, used[Diffutils.name])
+            steps = contender.run.step if isinstance(contender, Diffutils) else steps
             row = {"set": name, "seed": seed, "contender": contender.name, "calls": calls.count}
-            yield {**row, "training": spent, "steps": steps, "sampling": sampling, **quality(name, drawn[0], floors)}
+            yield {**row, "training": spent, "steps": steps, "sampling": sampling, **quality(name, drawn[0], floors, seed)}
 
 
 OURS = (Diffutils, DiffutilsAncestral, DiffutilsAllSteps)
