@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import statistics
 import sys
@@ -18,6 +19,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
+from scipy.stats import t as student  # noqa: E402
 
 
 class Clock:
@@ -91,6 +93,15 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     """Return the mean of some values and, where there are several, half of the way from the lowest to the highest."""
     mean = f"{statistics.mean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean}±{(max(values) - min(values)) / 2:.{digits}f}"
+
+
+def settled(ours: dict[int, float], theirs: dict[int, float]) -> bool:
+    """Return whether the seeds that two contenders share tell them apart: a paired t-test at five per cent, two-sided."""
+    gaps = [ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys()]
+    if len(gaps) < 2:
+        return False
+    error = statistics.stdev(gaps) / math.sqrt(len(gaps))
+    return abs(statistics.mean(gaps)) > float(student.ppf(0.975, len(gaps) - 1)) * error
 
 
 def write(name: str, text: str, data: dict[str, Any]) -> None:

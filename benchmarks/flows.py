@@ -13,24 +13,22 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 import statistics
-import sys
+
 import time
 from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
-import zuko  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
 
-from diffutils.datasets import two_moons  # noqa: E402
-from diffutils.models.flows import NICE, Glow, RealNVP  # noqa: E402
-from diffutils.training import lr_factor  # noqa: E402
+from common import ROOT, described, setting
+
+import torch
+import zuko
+from torch import Tensor, nn
+
+from diffutils.datasets import two_moons
+from diffutils.models.flows import NICE, Glow, RealNVP
+from diffutils.training import lr_factor
 
 TURN = 1.0
 FINE = 10_000
@@ -139,19 +137,15 @@ def main() -> None:
     mean = {name: statistics.mean(row["nll"]) for name, row in results.items()}
     ours = min((name for name in mean if "ours" in name), key=mean.get)
     theirs = min((name for name in mean if "zuko" in name), key=mean.get)
-    setting = {
-        "seconds": options.seconds,
-        "seeds": options.seeds,
-        "batch_size": options.batch_size,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "zuko": version("zuko")},
-    }
+    made = {"seconds": options.seconds, "seeds": options.seeds, "batch_size": options.batch_size}
+    where = {**made, **setting("zuko")}
     gap = mean[ours] - mean[theirs]
-    verdict = f"Best of the book: {ours}. Best of zuko: {theirs}. Difference of the means: {gap:+.4f} nats."
-    versions = ", ".join(f"{key} {value}" for key, value in setting["versions"].items())
+    costs = "more" if gap > 0 else "less"
+    verdict = f"Best of the book: {ours}. Best of zuko: {theirs}. On average ours costs {abs(gap):.4f} nats {costs}."
     text = (
         f"# Flows on two moons at equal CPU time\n\n{options.seconds:g} CPU seconds for each model, one thread, batches "
         f"of {options.batch_size}, {options.seeds} seeds (mean, lowest, highest). Trained on 20,000 points, tested on "
-        f"20,000 others. {versions}.\n\n{table(results)}\n\n{verdict}\n\n"
+        f"20,000 others. {described(where)}\n\n{table(results)}\n\n{verdict}\n\n"
         f"Made by `python benchmarks/flows.py --seconds {options.seconds:g}`.\n"
     )
     print("\n" + text)
@@ -159,7 +153,7 @@ def main() -> None:
     folder = ROOT / "benchmarks" / "results"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{stem}.md").write_text(text)
-    (folder / f"{stem}.json").write_text(json.dumps({"setting": setting, "models": results}, indent=1) + "\n")
+    (folder / f"{stem}.json").write_text(json.dumps({"setting": where, "models": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -86,8 +86,8 @@ def report(pairs: list[dict], rows: list[dict], where: dict) -> str:
             "# What the closed form costs",
             f"Noisy versions of {SHAPE[0]} images of 28 x 28 pixels. {described(where)}",
             table(["drawing x_t", "median", "middle half"], body),
-            f"Noise included, that is {rate:,.0f} images a second. With t grows the chain's time, with the power "
-            f"{slope(rows, 'chain'):.2f} of t; the closed form's does not: its power is {slope(rows, 'closed'):.2f}.",
+            f"Noise included, that is {rate:,.0f} images a second. The chain's time grows with t, to the power "
+            f"{slope(rows, 'chain'):.2f}; the closed form's does not: its power is {slope(rows, 'closed'):.2f}.",
             table(["t", "closed form, ms", "chain, ms"], times),
             "Made by `python benchmarks/forward.py`.",
         )

@@ -15,7 +15,7 @@ from diffutils.distributions import GaussianMixture
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import gpu  # noqa: E402  (found through the line above)
-from common import RESULTS  # noqa: E402
+from common import RESULTS, settled  # noqa: E402
 from digits import SETS, nearest, replaced  # noqa: E402
 from growth import power  # noqa: E402
 from limits import REAL, as_real  # noqa: E402
@@ -69,6 +69,13 @@ def test_the_digits_page_says_who_comes_nearest_and_what_guidance_does():
     assert "diffutils, guided comes to 1.60 floors, with a nearest-neighbour ratio of 1.10." in said
     assert "from 3.50 to 1.60." in said
     assert "Of the others, k-diffusion comes nearest: 7.00." in said
+
+
+def test_seeds_settle_an_order_where_their_gaps_agree_and_not_where_they_scatter():
+    assert settled({0: 1.0, 1: 1.4, 2: 1.2}, {0: 2.0, 1: 2.5, 2: 2.2})
+    # 8x8 digits, ours and k-diffusion's: 0.05, 0.47 and 0.32 apart
+    assert not settled({0: 1.03, 1: 0.98, 2: 0.91}, {0: 1.08, 1: 1.45, 2: 1.23})
+    assert not settled({0: 1.0}, {0: 2.0}) and not settled({0: 1.0, 1: 1.0}, {2: 5.0, 3: 5.0})
 
 
 def test_each_seed_holds_out_other_images_and_trains_on_the_rest():
