@@ -84,6 +84,8 @@ FAULTS = {
         ("the bound not per dimension", "l_hybrid", " / x0[0].numel()", ""),
     ],
     "diffutils.schedule": [
+        ("other noise levels at the same times taken for its own", "Schedule.visits", "same_times and", "same_times or"),
+        ("other times taken for its own", "Schedule.visits", "bool((self.timesteps[place] == other.timesteps).all())", "True"),
         ("alpha_bar shifted to the wrong side", "Schedule._fill", "torch.cat([start, log_alpha_bar])",
          "torch.cat([log_alpha_bar, log_alpha_bar[-1:]])"),
         ("1 - alpha_bar by subtraction", "Schedule._fill", "0 - torch.expm1(self.log_alpha_bar)", "1 - self.alpha_bar"),

@@ -75,6 +75,7 @@ FAULTS = {
         ("counters averaged", "restore", "if counters or mine", "if True or mine"),
     ],
     "diffutils.models.ddpm": [
+        ("what the network says it predicts is not heard", "DDPM.__init__", 'prediction or said or "eps"', 'prediction or "eps"'),
         ("prediction and variance output swapped", "DDPM.with_variance", "answer[:, :channels], answer[:, channels:]",
          "answer[:, channels:], answer[:, :channels]"),
         ("the variance taken for the prediction", "DDPM.forward", "(x_t, t)[0]", "(x_t, t)[1]"),

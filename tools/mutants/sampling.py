@@ -20,7 +20,8 @@ FAULTS = {
         ("weights kept for another dtype", "Sampler._apply", "(rule.__name__, x_t.dtype, t,", "(rule.__name__, t,"),
         ("weights kept for another rule", "Sampler._apply", "(rule.__name__, x_t.dtype,", "(x_t.dtype,"),
         ("variance for standard deviation", "Sampler._sigma", "math.sqrt(self._sigma2(t, s))", "self._sigma2(t, s)"),
-        ("eps-prediction at zero terminal SNR let in", "Sampler.__init__", "check_signal(denoiser, schedule)", "pass"),
+        ("eps-prediction at zero terminal SNR let in", "Sampler.__init__", "check_levels(denoiser, schedule)", "pass"),
+        ("samples that are not finite let out", "Sampler.sample", "_check_end(x)", "pass"),
         ("steps forward in time let in", "Sampler.step", "0, t - 1), generator", "0, self.schedule.T), generator"),
         ("an infinite noise level let in", "require_finite_levels", "lowest > 0", "lowest >= 0"),
     ],
@@ -53,7 +54,8 @@ FAULTS = {
         ("log of beta_tilde_1, which is 0", "posterior_variances", "table[1] = table[2] if", "table[1] = table[1] if"),
         ("x_0 with sqrt(1 - alpha_bar) of another time", "_to_x0", "schedule.levels[t].sqrt_one_minus_alpha_bar",
          "schedule.levels[t - 1].sqrt_one_minus_alpha_bar"),
-        ("starts from uniform noise", "start", "return draw_noise(torch.empty(sizes, dtype=like.dtype, device=device or like.device), "
+        ("a schedule of other noise levels let in", "check_levels", "fits = own is schedule or", "fits = True or"),
+        ("starts from uniform noise", "start", "return draw_noise(torch.empty(sizes, dtype=like.dtype, device=where), "
          "generator=generator)", "return torch.rand(sizes, dtype=like.dtype, generator=generator)"),
     ],
     "diffutils.samplers.guidance": [
@@ -67,6 +69,7 @@ FAULTS = {
         ("a batch guided outside its times", "Guided._strength_at", "(first <= t) & (t <= last)", "first <= t"),
         ("a batch guided before its times", "Guided._strength_at", "(first <= t) & (t <= last)", "t <= last"),
         ("two kinds of answers let in", "Guided.__init__", "require(same,", "require(True,"),
+        ("two kinds of noise levels let in", "Guided.__init__", "require(alike,", "require(True,"),
         ("times in the wrong order let in", "_check_interval", "between[1], first)", "between[1], 0)"),
     ],
     "diffutils.samplers.ddim": [

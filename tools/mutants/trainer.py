@@ -27,6 +27,8 @@ FAULTS = {
         ("images between 0 and 2", "_read", "/ 127.5 - 1.0", "/ 127.5"),
         ("folders below left out", "load", 'folder.rglob("*")', 'folder.glob("*")'),
         ("channels and places mixed up", "_read", ".permute(2, 0, 1)", ".reshape(channels, size, size)"),
+        ("what is transparent shows what is hidden under it", "_on_white", "not image.has_transparency_data", "True"),
+        ("what is transparent shown on black", "_on_white", '"white"', '"black"'),
         ("all images have one hash", "fingerprint", "images.numpy().tobytes()", "b''"),
     ],
     "diffutils.train.parallel": [
@@ -56,5 +58,6 @@ FAULTS = {
     ],
     "diffutils.train.command": [
         ("a resumed run takes other options", "_resumed", "if saved[name] != value:", "if False:"),
+        ("a run without a checkpoint forgets its recipe", "main", "checkpoint.load_recipe(out) if resume else None", "None"),
     ],
 }  # fmt: skip
