@@ -44,7 +44,8 @@ class PackageReference(SphinxDirective):
         """Return the section of one module; a package shows its docstring only, its modules follow."""
         is_package = hasattr(importlib.import_module(name), "__path__")
         options = [] if is_package else ["   :members:"]
-        section = nodes.section("", nodes.title(text=name), ids=[nodes.make_id(name)])
+        # Its package stands in the heading above.
+        section = nodes.section("", nodes.title(text=name.partition(".")[2]), ids=[nodes.make_id(name)])
         lines = ["```{eval-rst}", f".. automodule:: {name}", *options, "```"]
         self.state.nested_parse(StringList(lines, source=self.env.docname), self.content_offset, section)
         return section
