@@ -168,7 +168,7 @@ class AzulaFourier(Azula):
 
 class DenoisingDiffusion(Contender):
     name, packages = "denoising-diffusion-pytorch", ("denoising-diffusion-pytorch",)
-    note = "GaussianDiffusion1D, eps, cosine, T = 1000, data scaled to [0, 1]; a plain MLP, average of weights; its DDIM"
+    note = "GaussianDiffusion1D, eps, cosine, T = 1000, data scaled to [0, 1]; a plain MLP, average of every step's weights; DDIM"
 
     def network(self) -> nn.Module:
         return PlainMLP()

@@ -187,8 +187,8 @@ def nearest(name: str, rows: list[dict]) -> str:
         )
         ours, theirs = (statistics.mean(found[who].values()) for who in (mine, other))
         doubt = "" if settled(found[mine], found[other]) else " (the seeds do not settle it)"
-        said.append(f"by {label} {mine} with {ours:.2f} and {other} with {theirs:.2f}{doubt}")
-    return f"In at most {CALLS} calls the nearest of ours and the nearest of the others are, {'; '.join(said)}."
+        said.append(f"{label}: {mine} {ours:.2f}, {other} {theirs:.2f}{doubt}")
+    return f"The nearest of ours and the nearest of the others, in at most {CALLS} calls: {'; '.join(said)}."
 
 
 def report(rows: list[dict], names: list[str], seconds: float, seeds: int, where: dict) -> str:
