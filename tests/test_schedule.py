@@ -442,3 +442,5 @@ def test_a_schedule_visits_itself_and_what_is_respaced_from_it_and_no_other() ->
     for other in (Schedule.cosine(20), Schedule.cosine(200), Schedule.linear(100), long.with_zero_terminal_snr()):
         assert not long.visits(other)
     assert not long.respaced(20).visits(long)
+    # the same noise levels, but a network is told other times
+    assert not Schedule([0.1, 0.2]).visits(Schedule([0.1, 0.2], timesteps=[1, 9]))
