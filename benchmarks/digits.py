@@ -1,4 +1,4 @@
-"""Digits at equal CPU time: diffutils beside other libraries, each with its own U-Net in its own recommended way.
+"""Digits at equal CPU time: diffutils beside other libraries, each with its own U-Net, loss and sampler.
 
 Every contender trains for the same CPU seconds of this process, on one thread, on the same images, a second at a time
 in turn, and then draws samples with at most 40 calls of its network. What they are judged by, ``features.Judge``, is

@@ -1,4 +1,4 @@
-"""Libraries a learner could pick, each trained on images in its own recommended way.
+"""Libraries a learner could pick, each trained on images with its own network, loss and sampler.
 
 Each brings its own U-Net, in the settings of its own example of digits where there is one, and smaller where that is
 made for a GPU: ``note`` says which. No image is padded: every network halves 28 pixels at most twice.
