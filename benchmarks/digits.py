@@ -220,9 +220,9 @@ def report(rows: list[dict], where: dict) -> str:
         f"decides the initial weights, the batches, the noise, and which images are held out. "
         f"Contenders of one process take turns; others may have run in another one, at another load of the machine. "
         f"{described(where)}",
-        "Our networks are made for minutes on one core; the others' are those of their own examples, made smaller. In the "
-        "same time ours make many times as many steps, and at 28x28 that is most of the difference. None of our three "
-        "ways to sample is the best on both sets. A floor here is that of a Fréchet distance, which is a square and "
+        "Our networks are made for minutes on one core; the others' are those of their own examples, made smaller. The "
+        "column of steps says how often each was trained in the same time. None of our three ways to sample is the best "
+        "on both sets. A floor here is that of a Fréchet distance, which is a square and "
         "has a part that comes from the size of the sets alone.",
     ]
     for name, digits in SETS.items():

@@ -1,8 +1,9 @@
 """Points at equal CPU time: diffutils beside other libraries, each with its own loss, loop and sampler.
 
-Every contender trains for the same CPU seconds of this process, on one thread, on the same 20,000 points (others for each seed), a
-second at a time in turn, and then draws 5,000 samples with at most 50 calls of its network. Distances are given in floors: 1 is what
-a second set of real data has. The KL divergence to the exact density of the grid is estimated by nearest neighbours.
+Every contender trains for the same CPU seconds of this process, on one thread, on the same 20,000 points (others for
+each seed), a second at a time in turn, and then draws 5,000 samples with at most 50 calls of its network. Distances are
+given in floors: 1 is what a second set of real data has. The KL divergence to the exact density of the grid is estimated
+by nearest neighbours.
 
     python benchmarks/points.py                 # about an hour: 3 data sets, 3 seeds
     python benchmarks/points.py --seconds 5 --seeds 1 --sets grid
@@ -174,7 +175,7 @@ OURS = (Diffutils, DiffutilsAncestral, DiffutilsAllSteps)
 
 
 def nearest(name: str, rows: list[dict]) -> str:
-    """Return the sentence that reads a table: by each figure, who comes nearest to the data in at most 50 calls."""
+    """Return the list that reads a table: by each figure, who comes nearest to the data in at most 50 calls."""
     said = []
     for label in (*METRICS, *(("KL",) if name == "grid" else ())):
         found: dict[str, dict[int, float]] = {}
@@ -186,9 +187,9 @@ def nearest(name: str, rows: list[dict]) -> str:
             for kinds in (OURS, PEERS)
         )
         ours, theirs = (statistics.mean(found[who].values()) for who in (mine, other))
-        doubt = "" if settled(found[mine], found[other]) else " (the seeds do not settle it)"
-        said.append(f"{label}: {mine} {ours:.2f}, {other} {theirs:.2f}{doubt}")
-    return f"The nearest of ours and the nearest of the others, in at most {CALLS} calls: {'; '.join(said)}."
+        doubt = "" if settled(found[mine], found[other]) else "; the seeds do not settle the order"
+        said.append(f"- {label}: **{mine}** {ours:.2f}, **{other}** {theirs:.2f}{doubt}")
+    return "\n".join((f"The nearest of ours and the nearest of the others, in at most {CALLS} calls:\n", *said))
 
 
 def report(rows: list[dict], names: list[str], seconds: float, seeds: int, where: dict) -> str:

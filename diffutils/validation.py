@@ -90,8 +90,12 @@ def check_data(
     require(value.numel() > 0, f"{argument}.shape", shape, "a shape with no empty axis")
     if dim is not None:
         require(shape[-1] == dim, f"{argument}.shape", shape, f"a shape whose last axis has length {dim}")
-    # A sum is finite only where every term is, and takes one pass; it may overflow, so then the terms are looked at.
-    if not math.isfinite(value.detach().sum()):
-        bad = int((~torch.isfinite(value)).sum())
-        require(bad == 0, argument, f"{bad} NaN or infinite values", "finite everywhere")
+    bad = count_not_finite(value)
+    require(bad == 0, argument, f"{bad} NaN or infinite values", "finite everywhere")
     return value
+
+
+def count_not_finite(value: Tensor) -> int:
+    """Return how many entries are NaN or infinite; where none is, that takes one pass."""
+    # A sum is finite only where every term is; it may overflow, so then the terms are looked at.
+    return 0 if math.isfinite(value.detach().sum()) else int((~torch.isfinite(value)).sum())

@@ -15,6 +15,7 @@ from diffutils.distributions import GaussianMixture
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import gpu  # noqa: E402  (found through the line above)
+import points  # noqa: E402
 from common import RESULTS, settled  # noqa: E402
 from digits import SETS, nearest, replaced  # noqa: E402
 from growth import power  # noqa: E402
@@ -69,6 +70,19 @@ def test_the_digits_page_says_who_comes_nearest_and_what_guidance_does():
     assert "diffutils, guided comes to 1.60 floors, with a nearest-neighbour ratio of 1.10." in said
     assert "from 3.50 to 1.60." in said
     assert "Of the others, k-diffusion comes nearest: 7.00." in said
+
+
+def test_the_points_page_names_the_nearest_by_each_figure_in_at_most_50_calls():
+    values = {"diffutils": (1.0, 50), "diffutils, ancestral, 100 calls": (0.5, 100), "azula": (3.0, 50), "torchcfm": (1.05, 50)}
+    rows = [
+        {"contender": name, "seed": seed, "calls": calls} | dict.fromkeys(points.METRICS, value + seed * (name != "torchcfm"))
+        for name, (value, calls) in values.items()
+        for seed in range(3)
+    ]
+    said = points.nearest("moons", [*rows, {"contender": "real data", "seed": 0, "MMD": 0.1}])
+    assert said.count("\n- ") == len(points.METRICS)
+    assert "- MMD: **torchcfm** 1.05" not in said
+    assert "- MMD: **diffutils** 2.00, **torchcfm** 1.05; the seeds do not settle the order" in said
 
 
 def test_seeds_settle_an_order_where_their_gaps_agree_and_not_where_they_scatter():

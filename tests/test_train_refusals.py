@@ -111,10 +111,11 @@ def test_a_run_that_ended_before_its_first_checkpoint_begins_again_with_its_own_
     assert losses_of(out) == losses_of(whole)
 
 
-def test_a_recipe_that_cannot_be_read_is_refused_and_kept(tmp_path, capsys) -> None:
-    (tmp_path / checkpoint.RECIPE).write_text("{")
+@pytest.mark.parametrize("text, message", [("{", "cannot be read"), ("null", "the run's recipe must be"), ('{"data": 1}', "one with")])
+def test_a_recipe_that_cannot_be_used_is_refused_and_kept(tmp_path, capsys, text, message) -> None:
+    (tmp_path / checkpoint.RECIPE).write_text(text)
     assert main(words(tmp_path, "--resume")) == 2
-    assert "recipe.json cannot be read" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.RECIPE]
 
 

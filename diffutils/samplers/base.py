@@ -17,7 +17,7 @@ from diffutils.process import Value, convert_at
 from diffutils.samplers.denoiser import Denoiser, ask, check_levels, predict_x0, start, x0_weights
 from diffutils.schedule import Schedule
 from diffutils.speed import PRECISIONS, autocast
-from diffutils.validation import check_choice, check_float, check_int, require
+from diffutils.validation import check_choice, check_float, check_int, count_not_finite, require
 
 
 class Sampler:
@@ -188,8 +188,7 @@ def require_finite_levels(name: str, schedule: Schedule) -> None:
 
 
 def _check_end(x: Tensor) -> None:
-    # A sum is finite only where every term is; it may overflow, so then the terms are looked at.
-    if not x.is_meta and not math.isfinite(x.sum()) and (bad := int((~x.isfinite()).sum())):
+    if not x.is_meta and (bad := count_not_finite(x)):
         raise ValueError(f"denoiser must lead to finite samples, got {bad} NaN or infinite values of {x.numel()}")
 
 

@@ -101,7 +101,7 @@ def load_recipe(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8")) or {}
     except ValueError as error:
         raise CheckpointError(f"the recipe {path} cannot be read: {error}") from None
 

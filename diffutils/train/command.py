@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> int:
         path = out / checkpoint.NAME
         state = checkpoint.load(path) if resume and path.exists() else None
         saved = state["recipe"] if state else checkpoint.load_recipe(out) if resume else None
-        recipe = _resumed(saved, recipe_given) if saved else Recipe(**recipe_given)
+        recipe = Recipe(**recipe_given) if saved is None else _resumed(saved, recipe_given)
         session = Session(_accelerator(), out, recipe, outputs, state)
     except (ValueError, RuntimeError, OSError) as error:
         return _fail(error, 2)
@@ -107,7 +107,9 @@ def _fail(error: Exception, code: int) -> int:
 
 
 def _resumed(saved: dict[str, Any], given: dict[str, Any]) -> Recipe:
-    """Return the recipe of a run that goes on; refuse an option that says otherwise."""
+    """Return the recipe of a run that goes on; refuse an option that says otherwise, and what is no recipe."""
+    fields = sorted(field.name for field in dataclasses.fields(Recipe))
+    require(isinstance(saved, dict) and sorted(saved) == fields, "the run's recipe", saved, f"one with {', '.join(fields)}")
     for name, value in given.items():
         if saved[name] != value:
             option = f"--{name.replace('_', '-')}"

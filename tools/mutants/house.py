@@ -56,7 +56,7 @@ FAULTS = {
         ("requirements never raise", "require", "if not condition:", "if False:"),
         ("bounds of integers one too wide", "check_int", "minimum <= (", "minimum - 1 <= ("),
         ("NaN and infinity let through", "check_data", "bad == 0", "True"),
-        ("large numbers refused when their sum overflows", "check_data", "bad == 0", "False"),
+        ("large numbers refused when their sum overflows", "count_not_finite", "int((~torch.isfinite(value)).sum())", "1"),
         ("another shape let through", "check_same_shape", "value.shape != like.shape", "False"),
         ("integer data let through", "check_data", "value.is_floating_point()", "True"),
         ("open intervals closed", "check_float", "low < number < high", "low <= number <= high"),
