@@ -44,7 +44,8 @@ def karras(steps: int) -> Schedule:
 
 def on_karras(kind: type[Sampler], steps: int) -> Sampler:
     schedule = karras(steps)
-    return kind(GRID.denoiser(schedule, "x0"), schedule)
+    options = {"variable": "noise_level"} if kind is Heun else {}
+    return kind(GRID.denoiser(schedule, "x0"), schedule, **options)
 
 
 OURS: dict[str, Callable[[], Sampler]] = {
@@ -58,8 +59,8 @@ OURS: dict[str, Callable[[], Sampler]] = {
     "predictor-corrector, cosine, 50 steps": lambda: PredictorCorrector(DDIM(BY_COSINE, COSINE.respaced(50))),
     "DDIM, cosine": lambda: DDIM(BY_COSINE, COSINE.respaced(50)),
     "Heun, Karras": lambda: on_karras(Heun, 25),
-    "Heun, cosine, in the noise level": lambda: Heun(BY_COSINE, COSINE.respaced(25)),
-    "Heun, cosine, in log alpha_bar": lambda: Heun(BY_COSINE, COSINE.respaced(25), variable="log_alpha_bar"),
+    "Heun, cosine, in the noise level": lambda: Heun(BY_COSINE, COSINE.respaced(25), variable="noise_level"),
+    "Heun, cosine, in log alpha_bar": lambda: Heun(BY_COSINE, COSINE.respaced(25)),
     "DPM-Solver++(2M), cosine": lambda: DPMSolver2M(BY_COSINE, COSINE.respaced(50)),
     "DPM-Solver++(2M), Karras": lambda: on_karras(DPMSolver2M, 50),
 }
@@ -136,7 +137,7 @@ NOTES = (
     "`Schedule.from_noise_levels`. A network has to know these levels; the exact denoiser does.",
     "Best variance: each coordinate of each step has the variance of the exact reverse step, as `Oracle` gives it.",
     "Predictor-corrector: after each of 50 DDIM steps one step of Langevin dynamics.",
-    "Heun on the cosine schedule: the noise level, its default variable, falls from {:,.0f} to {:.0f} in the first of "
+    "Heun on the cosine schedule: the noise level falls from {:,.0f} to {:.0f} in the first of "
     "25 steps, and the mean of the slopes at the two ends is wrong over such a step. In log alpha_bar the same times "
     "serve.".format(*COSINE.respaced(25).noise_levels[[-1, -2]].tolist()),
     "diffusers: its defaults, but without clipping to [-1, 1], which is for images. azula: its VPSchedule. Its 25 steps "

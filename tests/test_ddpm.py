@@ -10,7 +10,8 @@ from diffutils.datasets import grid_mixture
 from diffutils.device import make_generator
 from diffutils.distributions import GaussianMixture
 from diffutils.metrics import mode_coverage, over_floor, sliced_wasserstein
-from diffutils.models.ddpm import DDPM, TARGETS
+from diffutils.models.ddpm import DDPM
+from diffutils.models.denoising import TARGETS
 from diffutils.networks import MLP
 from diffutils.process import convert, diffuse
 from diffutils.schedule import Schedule
@@ -189,18 +190,6 @@ def test_a_schedule_of_other_noise_levels_is_refused_by_all_who_use_the_model(sc
         Guided(model, other)
     with pytest.raises(ValueError, match=message):
         DDIM(Guided(model, DDPM.for_points(2)), schedule)
-
-
-def test_what_the_network_says_that_it_predicts_is_believed_and_not_overruled() -> None:
-    network = MLP(2)
-    assert DDPM(network, Schedule.cosine(10)).prediction == "eps"
-    network.prediction = "v"
-    assert DDPM(network, Schedule.cosine(10)).prediction == DDPM(network, Schedule.cosine(10), "v").prediction == "v"
-    with pytest.raises(ValueError, match="prediction must be 'v', as the network says, got 'eps'"):
-        DDPM(network, Schedule.cosine(10), "eps")
-
-
-
 
 
 def test_samples_that_are_not_finite_are_no_samples() -> None:

@@ -28,7 +28,8 @@ def ladder(steps: int) -> Schedule:
 @pytest.mark.parametrize("start", [-2.5, -0.4, 0.1, 3.0])
 def test_quantiles_are_carried_as_by_the_differential_equation(start):
     schedule = ladder(1000)
-    walk = Heun(MIXTURE.denoiser(schedule), schedule).sample(x_T=torch.tensor([[start]]).double(), trajectory=True)
+    solver = Heun(MIXTURE.denoiser(schedule), schedule, variable="noise_level")
+    walk = solver.sample(x_T=torch.tensor([[start]]).double(), trajectory=True)
     levels = schedule.alpha_bar[[1001, 500, 1]]
     ours = quantile_path(MIXTURE, torch.tensor([start]).double(), levels)
     torch.testing.assert_close(ours, walk[[1001, 500, 1], :, 0], rtol=0, atol=1e-4)
@@ -112,7 +113,8 @@ def test_the_flow_figure_walks_as_the_samplers_do(page, method, sampler, steps):
     said = label(page, figure, method=method, N=steps - 1)
     schedule = ladder(steps)
     starts = torch.tensor(figure.data["starts"]).double()[:, None]
-    ends = sampler(MIXTURE.denoiser(schedule), schedule).sample(x_T=starts, trajectory=True)[1, :, 0]
+    walk = sampler(MIXTURE.denoiser(schedule), schedule, variable="noise_level").sample(x_T=starts, trajectory=True)
+    ends = walk[1, :, 0]
     error = float((ends - torch.tensor(figure.data["ends"]).double()).square().mean().sqrt())
     assert float(said.split("error ")[1]) == pytest.approx(error, rel=0.06, abs=1e-5)
     assert f" {steps * (1 + method)} call" in said

@@ -12,7 +12,8 @@ from diffutils.datasets import grid_mixture
 from diffutils.device import make_generator
 from diffutils.distributions import GaussianMixture
 from diffutils.metrics import mode_coverage, over_floor, sliced_wasserstein
-from diffutils.models.ncsn import NCSN, OUTPUTS
+from diffutils.models.denoising import TARGETS
+from diffutils.models.ncsn import NCSN
 from diffutils.networks import MLP
 from diffutils.objectives import l_simple
 from diffutils.samplers import Ancestral
@@ -41,7 +42,7 @@ def alive(dim: int = 2) -> MLP:
     return network
 
 
-@pytest.mark.parametrize("prediction", OUTPUTS)
+@pytest.mark.parametrize("prediction", TARGETS)
 @pytest.mark.parametrize("schedule", [LADDER, Schedule.linear(30)], ids=["ladder", "linear"])
 def test_the_loss_is_l_simple_with_the_same_noise(prediction: str, schedule: Schedule) -> None:
     model, x = NCSN(alive(), schedule, prediction).double(), LAW.to(dtype=torch.float64).sample(500)
@@ -65,7 +66,7 @@ def test_the_loss_is_the_papers_formula() -> None:
     torch.testing.assert_close(model.loss(x, generator=make_generator(3)), paper, rtol=1e-4, atol=0.0)
 
 
-@pytest.mark.parametrize("prediction", OUTPUTS)
+@pytest.mark.parametrize("prediction", TARGETS)
 def test_with_the_exact_network_the_score_is_that_of_the_noisy_law(prediction: str) -> None:
     law = LAW.to(dtype=torch.float64)
     model = NCSN(Exact(law, LADDER, prediction), LADDER, prediction)

@@ -26,7 +26,7 @@ WALKS = {
     "ancestral, respaced": lambda model: Ancestral(model, SCHEDULE.respaced(4)),
     "DDIM": lambda model: DDIM(model, SCHEDULE, eta=0.5),
     "Euler": lambda model: Euler(model, SCHEDULE, variable="log_alpha_bar"),
-    "Heun": lambda model: Heun(model, SCHEDULE),
+    "Heun": lambda model: Heun(model, SCHEDULE, variable="noise_level"),
     "DPM-Solver++(2M)": lambda model: DPMSolver2M(model, SCHEDULE),
 }
 

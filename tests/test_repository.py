@@ -12,6 +12,7 @@ import nbformat
 import notebooks
 import pytest
 import repository
+import torch
 from execution import ROOT, notebook_paths
 from repository import Repository
 
@@ -165,8 +166,10 @@ def test_a_pair_is_in_step_whatever_address_it_has_unless_one_is_written_down(tm
     assert "another address than repository.url" in notebooks.differences(chapter)[0]
 
 
-def test_the_readmes_program_runs():
+def test_the_readmes_program_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     names = {}
     exec(program.replace("steps=1000", "steps=2"), names)
     assert names["samples"].shape == (1000, 2)
+    assert all(map(torch.equal, names["again"].parameters(), names["model"].cpu().parameters()))

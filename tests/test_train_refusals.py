@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 import resource
 import shutil
 from pathlib import Path
@@ -163,7 +164,7 @@ def test_a_checkpoint_runs_no_code(tmp_path) -> None:
 @pytest.mark.parametrize("content", [{"weights": torch.zeros(2)}, torch.zeros(3), {"format": "diffutils.train 0"}])
 def test_a_foreign_checkpoint_is_refused(tmp_path, content) -> None:
     torch.save(content, tmp_path / "checkpoint.pt")
-    with pytest.raises(CheckpointError, match="not one of this program: format must be 'diffutils.train 2'"):
+    with pytest.raises(CheckpointError, match="not one of this program: format must be 'diffutils.train 3'"):
         load_model(tmp_path)
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         load_model(tmp_path / "nothing.pt")
@@ -171,17 +172,33 @@ def test_a_foreign_checkpoint_is_refused(tmp_path, content) -> None:
 
 def test_a_checkpoint_of_another_schedule_is_refused_by_all_who_read_it(tmp_path, whole, capsys) -> None:
     """A schedule's definition may change from one version of the package to the next; its rounding may, on each machine."""
-    state = checkpoint.load(whole / "checkpoint.pt")
-    beta = state["beta"]
+    path, message = tmp_path / "checkpoint.pt", "checkpoint.pt does not fit .* recipe: the state's schedule must be that of"
+
+    def save_with(beta: torch.Tensor) -> None:
+        state = checkpoint.load(whole / "checkpoint.pt")
+        for part in ("model", "averages"):
+            state["run"][part]["_extra_state"]["beta"] = beta
+        checkpoint.save(path, state)
+
+    beta = load_model(whole).schedule.beta
     for other in (beta * 1.001, beta[:-1]):
-        checkpoint.save(tmp_path / "checkpoint.pt", {**state, "beta": other})
-        with pytest.raises(CheckpointError, match="checkpoint.pt was made with another cosine schedule"):
+        save_with(other)
+        with pytest.raises(CheckpointError, match=message):
             load_model(tmp_path)
         assert main(words(tmp_path, "--resume")) == 2
-        assert "checkpoint.pt was made with another cosine schedule" in capsys.readouterr().err
-        assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
-    checkpoint.save(tmp_path / "checkpoint.pt", {**state, "beta": torch.nextafter(beta, torch.ones(()).double())})
+        assert re.search(message, capsys.readouterr().err)
+        assert list(tmp_path.iterdir()) == [path]
+    save_with(torch.nextafter(beta, torch.ones(()).double()))
     assert torch.equal(load_model(tmp_path).schedule.beta, beta)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path, whole) -> None:
+    """A network's definition may change from one version of the package to the next, too."""
+    state = checkpoint.load(whole / "checkpoint.pt")
+    del state["run"]["averages"]["network.stem.weight"]
+    checkpoint.save(tmp_path / "checkpoint.pt", state)
+    with pytest.raises(CheckpointError, match="does not fit what this version builds of its recipe(.|\n)*network.stem.weight"):
+        load_model(tmp_path)
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, whole) -> None:

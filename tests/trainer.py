@@ -49,7 +49,8 @@ def finished(process: subprocess.Popen, code: int = 0) -> str:
 def tensors_of(out: Path) -> list[torch.Tensor]:
     run = checkpoint.load(out / checkpoint.NAME)["run"]
     moments = [value for state in run["optimizer"]["state"].values() for value in state.values()]
-    return [run["losses"], run["norms"], run["generator"], *run["model"].values(), *run["averages"].values(), *moments]
+    weights = [value for part in ("model", "averages") for name, value in run[part].items() if name != "_extra_state"]
+    return [run["losses"], run["norms"], run["generator"], *weights, *moments]
 
 
 def losses_of(out: Path) -> list[tuple[str, str, str]]:

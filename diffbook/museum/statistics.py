@@ -92,7 +92,7 @@ def order_of_heun(seed: int = 0) -> float:
         x = sd[1000].reshape(1, 1)
         times = [1000 - k * 800 // steps for k in range(steps + 1)]
         for t, s in zip(times[:-1], times[1:]):
-            x = Heun(law.denoiser(schedule), schedule).step(x, t, s)
+            x = Heun(law.denoiser(schedule), schedule, variable="noise_level").step(x, t, s)
         errors.append(abs(float(x - sd[200])))
     return abs(math.log2(errors[0] / errors[1]) - 2)
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from diffutils.models.denoising import DenoisingModel
 from diffutils.networks import MLP
 from diffutils.objectives import Bound, l_hybrid, l_simple, variational_bound
 from diffutils.samplers import LEARNED, VARIANCE_OUTPUTS, Ancestral
@@ -27,11 +28,8 @@ from diffutils.schedule import Schedule
 from diffutils.unet import UNet
 from diffutils.validation import check_choice, check_int, require
 
-# A network's raw output can stand for these; a score has no bounded scale at small t, so no network is asked for it.
-TARGETS = ("eps", "x0", "v")
 
-
-class DDPM(nn.Module):
+class DDPM(DenoisingModel):
     """A denoising diffusion model; also a denoiser, for every function that takes one.
 
     Args:
@@ -61,22 +59,10 @@ class DDPM(nn.Module):
         variance_output: str | None = None,
         shape: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
-        require(isinstance(network, nn.Module), "network", type(network).__name__, "a torch.nn.Module")
-        require(isinstance(schedule, Schedule), "schedule", type(schedule).__name__, "a Schedule")
-        said = getattr(network, "prediction", prediction)
-        prediction = prediction or said or "eps"
-        self.prediction = check_choice("prediction", prediction, TARGETS)
-        require(said in (None, prediction), "prediction", prediction, f"{said!r}, as the network says")
+        super().__init__(network, schedule, prediction, shape)
         if variance_output is not None:
             check_choice("variance_output", variance_output, VARIANCE_OUTPUTS)
         self.variance_output = variance_output
-        self.network = network
-        self.schedule = schedule
-        if shape is None and hasattr(network, "dim"):
-            shape = (network.dim,)
-        require(shape is not None, "shape", shape, "the shape of one example, since the network has no `dim`")
-        self.shape = tuple(check_int("shape", size, 1) for size in shape)
 
     @classmethod
     def for_points(cls, dim: int = 2, *, seed: int = 0) -> DDPM:
@@ -175,9 +161,6 @@ class DDPM(nn.Module):
         It is ``bound`` with its sign turned and one draw: T network calls, no gradient.
         """
         return -self.bound(x, generator=generator).per_example
-
-    def _check_shape(self, x: Tensor) -> None:
-        require(tuple(x.shape[1:]) == self.shape, "x.shape", tuple(x.shape), f"(B, {', '.join(map(str, self.shape))})")
 
     def sample(
         self,

@@ -23,47 +23,45 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from diffutils.models.denoising import DenoisingModel
 from diffutils.networks import MLP
 from diffutils.process import convert_at, draw_noise
 from diffutils.samplers import AnnealedLangevin
 from diffutils.samplers.base import require_finite_levels
 from diffutils.schedule import Schedule
-from diffutils.validation import check_choice, check_data, check_int, require
-
-# What the network's raw output may stand for: quantities of about unit size at every level.
-OUTPUTS = ("eps", "x0", "v")
+from diffutils.validation import check_data, check_int, require
 
 
-class NCSN(nn.Module):
+class NCSN(DenoisingModel):
     """A noise-conditional score network; also a denoiser, for every function that takes one.
 
     Args:
         network: a module (x_t, t) -> a tensor of x_t's shape, t being the integer level; see ``networks``.
         schedule: the ladder, ``Schedule.geometric`` say; any schedule is one.
-        prediction: what the network's output means: "eps", "x0" or "v". With "v" the score is that of a standard
-            normal law plus a correction by the network, which is nearly all of the truth where the noise is strong.
+        prediction: what the network's output means: "eps", "x0" or "v"; None is what its attribute ``prediction``
+            says, where it has one, and else "v". With "v" the score is that of a standard normal law plus a correction by
+            the network, which is nearly all of the truth where the noise is strong.
         shape: shape of one example, without the batch axis; None means (network.dim,), for networks of points.
 
     Raises:
-        ValueError: if ``prediction`` is another name, or no shape is given and the network has no ``dim``.
+        ValueError: as ``DenoisingModel``, or if alpha_bar_T is 0.
 
     Source: Song & Ermon 2019 (arXiv:1907.05600); the network's output as v: Karras et al. 2022 (arXiv:2206.00364),
     table 1, with unit data variance.
     """
 
+    usual = "v"
+
     def __init__(
-        self, network: nn.Module, schedule: Schedule, prediction: str = "v", *, shape: Sequence[int] | None = None
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        prediction: str | None = None,
+        *,
+        shape: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
-        require(isinstance(network, nn.Module), "network", type(network).__name__, "a torch.nn.Module")
-        require(isinstance(schedule, Schedule), "schedule", type(schedule).__name__, "a Schedule")
-        self.prediction = check_choice("prediction", prediction, OUTPUTS)
+        super().__init__(network, schedule, prediction, shape)
         require_finite_levels(type(self).__name__, schedule)
-        self.network, self.schedule = network, schedule
-        if shape is None and hasattr(network, "dim"):
-            shape = (network.dim,)
-        require(shape is not None, "shape", shape, "the shape of one example, since the network has no `dim`")
-        self.shape = tuple(check_int("shape", size, 1) for size in shape)
 
     @classmethod
     def for_points(cls, dim: int = 2, *, seed: int = 0) -> NCSN:
@@ -114,7 +112,7 @@ class NCSN(nn.Module):
 
         Source: Song & Ermon 2019 (arXiv:1907.05600), equations (5) and (6), with lambda(sigma) = sigma^2.
         """
-        require(tuple(x.shape[1:]) == self.shape, "x.shape", tuple(x.shape), f"(B, {', '.join(map(str, self.shape))})")
+        self._check_shape(x)
         require(x.is_floating_point(), "x.dtype", x.dtype, "a floating-point dtype (scale images first)")
         if x.device.type == "cpu":
             check_data("x", x, min_ndim=1)

@@ -30,7 +30,8 @@ class Euler(Sampler):
 
     Args:
         denoiser, schedule, clip: see ``Sampler``; alpha_bar_T must be above 0.
-        variable: in which variable the ODE is written; see the module.
+        variable: in which variable the ODE is written, see the module. The default fits every schedule; "noise_level" is
+            for ladders without a great leap, and makes this sampler DDIM.
 
     Raises:
         ValueError: if an argument is unfit.
@@ -44,7 +45,7 @@ class Euler(Sampler):
         denoiser: Denoiser,
         schedule: Schedule,
         *,
-        variable: str = "noise_level",
+        variable: str = "log_alpha_bar",
         clip: tuple[float, float] | None = None,
     ) -> None:
         super().__init__(denoiser, schedule, clip=clip)
@@ -77,8 +78,8 @@ class Euler(Sampler):
 class Heun(Euler):
     """Heun's method on the probability-flow ODE: two calls a step but the last, second order.
 
-    In the noise level it needs a ladder of levels without a great leap, such as ``Schedule.geometric``. A respaced cosine
-    schedule falls from a level of thousands to one of tens in its first step: choose "log_alpha_bar" there.
+    In the noise level it needs a ladder of levels without a great leap, such as ``Schedule.geometric``: a respaced cosine
+    schedule falls from a level of thousands to one of tens in its first step.
 
     Args and errors: as for ``Euler``.
 

@@ -11,15 +11,14 @@ import io
 import json
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from diffutils.schedule import Schedule
-
 NAME, RECIPE = "checkpoint.pt", "recipe.json"
-FORMAT = "diffutils.train 2"
+FORMAT = "diffutils.train 3"
 # The end of the names of files that are being written.
 UNFINISHED = ".unfinished"
 
@@ -106,21 +105,21 @@ def load_recipe(folder: Path) -> dict[str, Any] | None:
         raise CheckpointError(f"the recipe {path} cannot be read: {error}") from None
 
 
-def check_schedule(path: Path, state: dict[str, Any], schedule: Schedule) -> None:
-    """Check that the checkpoint at ``path`` was made with ``schedule``: the network has learned those noise levels alone.
+def put_back(path: Path, load_state_dict: Callable[[dict[str, Any]], Any], state: dict[str, Any]) -> None:
+    """Put a part of the checkpoint at ``path`` into what was built of its recipe.
 
     Args:
         path: to be named.
-        state: what the checkpoint holds; "beta" is (T + 1,) float64.
-        schedule: what its recipe builds now.
+        load_state_dict: of the model or the run.
+        state: what it takes.
 
     Raises:
-        CheckpointError: if a beta differs by more than one machine's rounding from another's.
+        CheckpointError: if it does not fit: this version builds another schedule or network of the same recipe.
     """
-    saved, built = state["beta"], schedule.beta
-    if saved.shape != built.shape or not torch.allclose(saved.to(built), built, rtol=1e-6, atol=1e-12):
-        name = state["recipe"]["schedule"]
-        raise CheckpointError(f"the checkpoint {path} was made with another {name} schedule than this version builds")
+    try:
+        load_state_dict(state)
+    except (ValueError, RuntimeError) as error:
+        raise CheckpointError(f"the checkpoint {path} does not fit what this version builds of its recipe: {error}") from error
 
 
 def remove_unfinished(folder: Path) -> None:

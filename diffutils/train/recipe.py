@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from diffutils.models.ddpm import DDPM, TARGETS
+from diffutils.models.ddpm import DDPM
+from diffutils.models.denoising import TARGETS
 from diffutils.schedule import Schedule
 from diffutils.speed import COMPILE_MODES, PRECISIONS
 from diffutils.train import checkpoint, images
@@ -106,13 +107,12 @@ def load_model(out: Path | str) -> DDPM:
         out: the run's folder, or its checkpoint.
 
     Raises:
-        CheckpointError: if there is no checkpoint, it cannot be read, or this version of the package builds another noise
-            schedule than the one it was made with.
+        CheckpointError: if there is no checkpoint, it cannot be read, or it does not fit what this version of the package
+            builds of its recipe, another noise schedule say.
     """
     path = Path(out)
     path = path / checkpoint.NAME if path.is_dir() else path
     state = checkpoint.load(path)
     model = Recipe(**state["recipe"]).build(tuple(state["shape"]))
-    checkpoint.check_schedule(path, state, model.schedule)
-    model.load_state_dict(state["run"]["averages"])
+    checkpoint.put_back(path, model.load_state_dict, state["run"]["averages"])
     return model.eval()

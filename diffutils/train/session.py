@@ -76,8 +76,6 @@ class Session:
         share_of(recipe.batch, accelerator.num_processes)
         self._shape = recipe.image_shape()
         model = recipe.build(self._shape)
-        if state is not None:
-            checkpoint.check_schedule(kept, state, model.schedule)
         data = recipe.load_images()
         self._hash = images.fingerprint(data)
         same = state is None or state["images"] == self._hash
@@ -87,7 +85,7 @@ class Session:
             seed=recipe.seed, precision=recipe.precision, compile_mode=recipe.compile_mode, block=outputs.log_every,
         )  # fmt: skip
         if state is not None:
-            self.training.load_state_dict(state["run"])
+            checkpoint.put_back(kept, self.training.load_state_dict, state["run"])
         # Every process looks whether the folder holds a run before the first of them writes there.
         wait_for_everyone(accelerator)
         if self.writes:
@@ -149,7 +147,6 @@ class Session:
             "recipe": self.recipe.as_dict(),
             "shape": list(self._shape),
             "images": self._hash,
-            "beta": run.model.schedule.beta,
             "run": run.state_dict(),
         }
         checkpoint.save(self.out / checkpoint.NAME, state)

@@ -19,6 +19,7 @@ FAULTS = {
         ("half of a file left behind", "write_atomically", "beside.unlink(missing_ok=True)\n        raise", "raise"),
         ("a checkpoint may run code", "load", "weights_only=True", "weights_only=False"),
         ("a foreign file let in", "load", "if found != FORMAT:", "if False:"),
+        ("what does not fit ends in a raw error", "put_back", "(ValueError, RuntimeError)", "KeyError"),
         ("what a kill left is kept", "remove_unfinished", "path.unlink(missing_ok=True)", "pass"),
     ],
     "diffutils.train.images": [
@@ -49,7 +50,7 @@ FAULTS = {
     "diffutils.train.session": [
         ("a run written over", "Session.__init__", "state is not None or not kept.exists()", "True"),
         ("other images let in", "Session.__init__", 'state is None or state["images"] == self._hash', "True"),
-        ("resumed from the first step", "Session.__init__", 'self.training.load_state_dict(state["run"])', "pass"),
+        ("resumed from the first step", "Session.__init__", 'checkpoint.put_back(kept, self.training.load_state_dict, state["run"])', "pass"),
         ("rows of steps that were lost stay", "Session._prepare", "and int(row[0]) <= step", ""),
         ("the mean of all losses in each row", "Session._log", "start = run.step - self._logged, self._logged",
          "start = run.step - self._logged, 0"),
