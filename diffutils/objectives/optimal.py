@@ -5,8 +5,8 @@ variance that makes every term of the bound smallest is their sum,
 
     sigma*_t^2 = beta_tilde_t + posterior_x0_t^2 E|x_0 - x0_hat(x_t)|^2 / d,
 
-with posterior_x0_t the weight of x_0 in the posterior's mean (Bao et al. 2022, theorem 1; for a network's x0_hat as for
-the exact one). At t = 1 it is the decoder's mean squared error. So the errors of x0_hat at each t say everything about
+with posterior_x0_t the weight of x_0 in the posterior's mean: for the exact x0_hat theorem 1 of Bao et al. 2022
+(arXiv:2201.06503), for a network's their second paper (arXiv:2206.07309). At t = 1 it is the decoder's mean squared error. So the errors of x0_hat at each t say everything about
 the bound with an isotropic variance.
 """
 
@@ -49,7 +49,7 @@ def optimal_variance(schedule: Schedule, x0_errors: Tensor) -> Tensor:
     Raises:
         ValueError: if the table has another length or a negative entry.
 
-    Source: Bao et al. 2022 (arXiv:2201.06503), theorem 1.
+    Source: Bao et al. 2022 (arXiv:2201.06503), theorem 1, for the exact denoiser; (arXiv:2206.07309) for any.
     """
     return schedule.beta_tilde + schedule.posterior_x0.square() * _check_errors(schedule, x0_errors)
 

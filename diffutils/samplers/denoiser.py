@@ -6,7 +6,7 @@ A denoiser is any callable of (x_t, t) with an attribute ``prediction`` that say
 A denoiser may also give the variance sigma_t^2 of the reverse step, one for each coordinate of x_t. Then it has a
 method ``with_variance(x_t, t) -> (value, output)`` and an attribute ``variance_output``, what the second tensor means:
 
-    "range"  log sigma_t^2 = v log beta_t + (1 - v) log beta_tilde_t,  v = (1 + output) / 2    between the two
+    "range"  log sigma_t^2 = v log beta_t + (1 - v) log beta_tilde_t,  v = (1 + output) / 2    nothing keeps v in [0, 1]
     "free"   sigma_t^2 = beta_tilde_t + (beta_t - beta_tilde_t) rho,  log rho = output         never below beta_tilde_t
 
 "range" is Nichol and Dhariwal's. "free" holds the best variance there is, beta_tilde_t + posterior_x0_t^2
