@@ -138,15 +138,15 @@ def mean_of_noise(seed: int = 0) -> float:
 
 def spread_of_langevin(seed: int = 0) -> float:
     """Langevin dynamics on N(0, 1) must settle at the variance its step size allows: z-score."""
-    x = langevin(lambda x: -x, doubles(20_000, 1, seed), step=0.1, steps=100, generator=make_generator(seed + 1))
-    return z_of_variance(x, 1 / (1 - 0.1 / 4))
+    x = langevin(lambda x: -x, doubles(20_000, 1, seed), step=0.5, steps=100, generator=make_generator(seed + 1))
+    return z_of_variance(x, 1 / (1 - 0.5 / 4))
 
 
 # -- signs -------------------------------------------------------------------------------------------------------------
 
 
 def stein(seed: int = 0) -> float:
-    """E[x . score(x)] must be -d for every density, by integration by parts: z-score of the difference."""
+    """E[x . score(x)] must be -d for a smooth density, by integration by parts: z-score of the difference."""
     grid, schedule = grid_mixture().to(dtype=torch.float64), Schedule.cosine(50)
     x0 = grid.sample(20_000, generator=make_generator(seed))
     x_t = process.diffuse(schedule, x0, 25, noise=doubles(20_000, 2, seed + 1))

@@ -24,7 +24,7 @@ FAULTS = {
     "diffbook.museum.statistics": [
         ("a variance as certain as a mean", "z_of_variance", "math.sqrt(x.numel() / 2)", "math.sqrt(x.numel())"),
         ("the standard error of a hundred draws", "mean_of_noise", "* 100", "* 10"),
-        ("the variance without the bias of the step", "spread_of_langevin", "1 / (1 - 0.1 / 4)", "1"),
+        ("the variance without the bias of the step", "spread_of_langevin", "1 / (1 - 0.5 / 4)", "1"),
         ("the identity for one dimension", "stein", "products.mean() + 2", "products.mean() + 1"),
         ("the variance at another time", "marginal_of_ddim", "float(schedule.sigma2[300])", "float(schedule.sigma2[310])"),
     ],
