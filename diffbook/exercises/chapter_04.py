@@ -65,10 +65,10 @@ def _later_jump(later_jump: Callable[[Schedule, int, int], Any]) -> str:
 
 @exercise("4.2")
 def _two_draws(two_draws: Callable[[Tensor, Tensor, Tensor, Tensor], Any], t_mean: float, t_variance: float) -> str:
-    for a, b, v, bar in ((0.3, 0.6, 0.02, 0.5), (0.1, 0.8, 0.3, 0.2)):
-        tensors = torch.tensor((a, b, v, bar), dtype=torch.float64)
+    for a, b, tau2, bar in ((0.3, 0.6, 0.02, 0.5), (0.1, 0.8, 0.3, 0.2)):
+        tensors = torch.tensor((a, b, tau2, bar), dtype=torch.float64)
         factor, variance = _several(call(two_draws, *tensors), "the factor and the variance")
-        place = f"for A = {a}, B = {b}, v = {v}, alpha_bar = {bar}"
+        place = f"for A = {a}, B = {b}, tau2 = {tau2}, alpha_bar = {bar}"
         compare(
             f"the factor of x_0 {place}",
             factor,
@@ -77,21 +77,21 @@ def _two_draws(two_draws: Callable[[Tensor, Tensor, Tensor, Tensor], Any], t_mea
                 "This leaves out the x_0 that x_t brings along.": a,
                 "This takes x_t for x_0. By (4.7) the mean of x_t is smaller.": a + b,
                 "A root is missing: see the mean in (4.7).": a + b * bar,
-                "This is the variance. The factor comes first.": b**2 * (1 - bar) + v,
+                "This is the variance. The factor comes first.": b**2 * (1 - bar) + tau2,
             },
         )
-        right = b**2 * (1 - bar) + v
+        right = b**2 * (1 - bar) + tau2
         compare(
             f"the variance {place}",
             variance,
             right,
             mistakes={
-                "This is the variance when x_t is known. Here x_t is drawn, so it varies too.": v,
+                "This is the variance when x_t is known. Here x_t is drawn, so it varies too.": tau2,
                 "This is what x_t contributes. The second draw adds noise of its own.": b**2 * (1 - bar),
-                "B multiplies x_t. What does it do to the variance of x_t?": b * (1 - bar) + v,
-                "The variance of x_t is not 1 when x_0 is known.": b**2 + v,
-                "This puts the standard deviation of x_t where its variance belongs.": b**2 * math.sqrt(1 - bar) + v,
-                "The number v is a variance already: it is not squared.": b**2 * (1 - bar) + v**2,
+                "B multiplies x_t. What does it do to the variance of x_t?": b * (1 - bar) + tau2,
+                "The variance of x_t is not 1 when x_0 is known.": b**2 + tau2,
+                "This puts the standard deviation of x_t where its variance belongs.": b**2 * math.sqrt(1 - bar) + tau2,
+                "The number tau2 is a variance already: it is not squared.": b**2 * (1 - bar) + tau2**2,
                 "With x_0 given, A x_0 adds nothing to the variance.": right + a**2,
                 "This is the standard deviation.": math.sqrt(right),
             },

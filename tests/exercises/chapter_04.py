@@ -29,8 +29,8 @@ def jump_with(factor=None, variance=None):
     return (answer,)
 
 
-def draws_by_torch(a, b, v, bar):
-    return torch.stack([a + b * torch.sqrt(bar), b**2 * (1 - bar) + v])
+def draws_by_torch(a, b, tau2, bar):
+    return torch.stack([a + b * torch.sqrt(bar), b**2 * (1 - bar) + tau2])
 
 
 def factors_by_torch(alpha_bar):
@@ -38,8 +38,8 @@ def factors_by_torch(alpha_bar):
     return signal, -spread, -signal / spread
 
 
-def two_draws(factor=lambda a, b, bar: a + b * bar**0.5, variance=lambda a, b, v, bar: b * b * (1 - bar) + v):
-    return lambda a, b, v, bar: (factor(a, b, bar), variance(a, b, v, bar))
+def two_draws(factor=lambda a, b, bar: a + b * bar**0.5, variance=lambda a, b, tau2, bar: b * b * (1 - bar) + tau2):
+    return lambda a, b, tau2, bar: (factor(a, b, bar), variance(a, b, tau2, bar))
 
 
 def with_times(t_factor, t_variance):
@@ -109,14 +109,14 @@ ANSWERS = {
             "leaves out the x_0 that x_t brings": (two_draws(lambda a, b, bar: a), 313, 1000),
             "takes x_t for x_0": (two_draws(lambda a, b, bar: a + b), 313, 1000),
             r"A root is missing: see the mean in \(4.7\)": (two_draws(lambda a, b, bar: a + b * bar), 313, 1000),
-            "variance when x_t is known": with_variance(lambda a, b, v, bar: v),
-            "adds noise of its own": with_variance(lambda a, b, v, bar: b**2 * (1 - bar)),
-            "What does it do to the variance": with_variance(lambda a, b, v, bar: b * (1 - bar) + v),
-            "not 1 when x_0 is known": with_variance(lambda a, b, v, bar: b**2 + v),
-            "deviation of x_t where its variance": with_variance(lambda a, b, v, bar: b**2 * (1 - bar) ** 0.5 + v),
-            "a variance already": with_variance(lambda a, b, v, bar: b**2 * (1 - bar) + v**2),
-            "With x_0 given, A x_0 adds nothing": with_variance(lambda a, b, v, bar: a**2 + b**2 * (1 - bar) + v),
-            "This is the standard deviation": with_variance(lambda a, b, v, bar: (b**2 * (1 - bar) + v) ** 0.5),
+            "variance when x_t is known": with_variance(lambda a, b, tau2, bar: tau2),
+            "adds noise of its own": with_variance(lambda a, b, tau2, bar: b**2 * (1 - bar)),
+            "What does it do to the variance": with_variance(lambda a, b, tau2, bar: b * (1 - bar) + tau2),
+            "not 1 when x_0 is known": with_variance(lambda a, b, tau2, bar: b**2 + tau2),
+            "deviation of x_t where its variance": with_variance(lambda a, b, tau2, bar: b**2 * (1 - bar) ** 0.5 + tau2),
+            "a variance already": with_variance(lambda a, b, tau2, bar: b**2 * (1 - bar) + tau2**2),
+            "With x_0 given, A x_0 adds nothing": with_variance(lambda a, b, tau2, bar: a**2 + b**2 * (1 - bar) + tau2),
+            "This is the standard deviation": with_variance(lambda a, b, tau2, bar: (b**2 * (1 - bar) + tau2) ** 0.5),
             "The t of the variance is one too small": with_times(313, 999),
             "At t = 300 the difference in the factor of x_0 is 99[.]8": with_times(300, 1000),
             "At t = 1000 the difference in the factor of x_0 is 3.3": with_times(1000, 1000),
