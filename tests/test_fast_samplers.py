@@ -98,7 +98,7 @@ def fine_solution(high: float, low: float, steps: int) -> torch.Tensor:
 
 
 def errors(make, schedules: list[Schedule], parent: Schedule | None, end: int, fine: torch.Tensor) -> list[float]:
-    """Mean distances: a root mean square is ruled by the points that start where paths part."""
+    """Mean distances."""
     ends = [make(TRIO.denoiser(parent or s), s).sample(x_T=STARTS, trajectory=True)[end] for s in schedules]
     return [float((x - fine).norm(dim=1).mean()) for x in ends]
 

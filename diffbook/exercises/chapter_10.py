@@ -53,7 +53,7 @@ def _noise_of_a_jump(noticing: Iterable[str], noise_of_jump: Callable[[Step], fl
             "The units are beta_tilde, a variance already: its root does not belong there.": right * beta_tilde**0.5,
         },
     )
-    return "A step from one and the same x_t gives the fault away, where no picture and no law of x_s does."
+    return "A step from one and the same x_t gives the fault away, where no law of x_s does, and hardly any picture."
 
 
 def _ddim_step(schedule: Schedule, power: int) -> Step:
