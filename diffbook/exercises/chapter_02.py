@@ -39,7 +39,7 @@ def _variance_at_rest(variance: Callable[[float], float]) -> str:
 
 
 @exercise("2.2")
-def _beta_end(beta_end: float) -> str:
+def _fifty_steps(beta_end: float, betas_of_visits: Callable[[Tensor, int], Tensor]) -> str:
     long, steep = Schedule.linear(1000), Schedule.linear(50, 1e-4, number("beta_end", beta_end, 0, 1))
     excess = float(steep.log_alpha_bar[-1] - long.log_alpha_bar[-1])
     if abs(excess) > 1e-2:
@@ -48,7 +48,26 @@ def _beta_end(beta_end: float) -> str:
             f"{amount} signal is left than after the long schedule: alpha_bar at the end is {math.exp(excess):.3g} "
             f"times as large. Try a {change} beta_end."
         )
-    return "Fifty steps with betas up to 0.353 leave as little signal as a thousand up to 0.02."
+    for schedule, k in ((long, 20), (Schedule.cosine(60), 4)):
+        alpha_bar = schedule.alpha_bar
+        kept, single = alpha_bar[k::k] / alpha_bar[:-1:k], 1 - alpha_bar[1:] / alpha_bar[:-1]
+        compare(
+            f"the betas of the visits with k = {k}",
+            call(betas_of_visits, alpha_bar, k),
+            1 - kept,
+            mistakes={
+                "These are the shares of the variance that the steps keep. Beta is one minus that.": kept,
+                "This is the noise since the time 0. A step starts from the last visit, where some noise is there "
+                "already.": 1 - alpha_bar[k::k],
+                "These are betas of the long schedule, of single steps. A step from visit to visit does the work of k "
+                "of them.": single[k - 1 :: k],
+                "The betas of k steps do not add up: the noise of the first is shrunk by the others. Which number of a "
+                "step is multiplied from step to step?": single.reshape(-1, k).sum(1),
+                "A step multiplies x by sqrt(1 - beta), so 1 - beta is the quotient of two alpha_bar, without a "
+                "root.": 1 - kept.sqrt(),
+            },
+        )
+    return "Both ways end with as little signal as the thousand steps, and the last betas are 0.353 and 0.330."
 
 
 @exercise("2.3")
@@ -76,7 +95,7 @@ def _log_ratio(log_ratio: Callable[[Tensor, Tensor, float, float], Tensor]) -> s
 
 
 @exercise("2.4")
-def _loud_limit(variance: float, description: Iterable[str]) -> str:
+def _shifted_limit(variance: float, mean: Callable[[float, Tensor], Tensor], description: Iterable[str]) -> str:
     compare(
         "the variance at rest",
         variance,
@@ -87,13 +106,27 @@ def _loud_limit(variance: float, description: Iterable[str]) -> str:
             "The factor 4 stands before the variance already: it is not squared once more.": 16.0,
         },
     )
+    m = torch.tensor([1.0, -0.5], dtype=torch.float64)
+    for beta in (0.1, 0.4):
+        root, shrink = math.sqrt(beta), math.sqrt(1 - beta)
+        compare(
+            f"the mean of the limit for beta = {beta:g}",
+            call(mean, beta, m),
+            root * m / (1 - shrink),
+            mistakes={
+                "Every step adds sqrt(beta) m on average, so the mean does not go to 0.": torch.zeros(()),
+                "This is the mean of the draws. Each step shrinks what is there and adds sqrt(beta) m.": m,
+                "This is what one step adds. What is left of the steps before comes on top.": root * m,
+                "The step multiplies the mean by sqrt(1 - beta), not by 1 - beta.": m / root,
+                "The draw is multiplied by sqrt(beta), and so is its mean.": m / (1 - shrink),
+                "The draw is multiplied by sqrt(beta), not by beta.": beta * m / (1 - shrink),
+            },
+        )
     given = words(description, "isotropic", "standard", "rotation invariant")
     if "standard" in given:
-        raise NotYet("The variance is right, and standard means that it is 1.")
-    for one, why in (
-        ("isotropic", "Every coordinate has the same variance, and they are uncorrelated: there is a word for it."),
-        ("rotation invariant", "Turn the cloud: nothing changes. There is a word for it."),
-    ):
-        if one not in given:
-            raise NotYet(why)
-    return "The shape of the limit comes from the noise being isotropic, its size from the amount of noise."
+        raise NotYet("Mean and variance are right, and standard means that they are 0 and 1.")
+    if "rotation invariant" in given:
+        raise NotYet("Turn the cloud about the origin: its mean, which is not 0, moves.")
+    if "isotropic" not in given:
+        raise NotYet("Every coordinate has the same variance, and they are uncorrelated: there is a word for it.")
+    return "A mean in the noise moves the limit away from the origin, many times as far. Its shape stays round."

@@ -14,6 +14,14 @@ def log_ratio(factor):
     return of_pairs
 
 
+def visits(alpha_bar, k):
+    return 1 - alpha_bar[k::k] / alpha_bar[:-1:k]
+
+
+def mean_at_rest(beta, m):
+    return math.sqrt(beta) * m / (1 - math.sqrt(1 - beta))
+
+
 ANSWERS = {
     "2.1": Answers(
         right=[(lambda beta: beta,), (lambda beta: torch.tensor([beta]),)],
@@ -30,14 +38,29 @@ ANSWERS = {
         },
     ),
     "2.2": Answers(
-        right=[(0.353,), (torch.tensor([0.3532]),)],
+        right=[
+            (0.353, visits),
+            (torch.tensor([0.3532]), lambda alpha_bar, k: 1 - alpha_bar[::k][1:] / alpha_bar[::k][:-1]),
+        ],
         wrong={
-            "More signal": (0.3,),
-            "larger beta_end": (0.352,),
-            "Less signal": (0.4,),
-            "smaller beta_end": (0.354,),
-            "a number is asked for": ("large",),
-            "between 0 and 1": (1.0,),
+            "More signal": (0.3, visits),
+            "larger beta_end": (0.352, visits),
+            "Less signal": (0.4, visits),
+            "smaller beta_end": (0.354, visits),
+            "a number is asked for": ("large", visits),
+            "between 0 and 1": (1.0, visits),
+            "shares of the variance": (0.353, lambda alpha_bar, k: alpha_bar[k::k] / alpha_bar[:-1:k]),
+            "noise since the time 0": (0.353, lambda alpha_bar, k: 1 - alpha_bar[k::k]),
+            "of single steps": (
+                0.353,
+                lambda alpha_bar, k: 1 - alpha_bar[k::k] / alpha_bar[k - 1 :: k][: len(alpha_bar) // k],
+            ),
+            "do not add up": (
+                0.353,
+                lambda alpha_bar, k: (1 - alpha_bar[1:] / alpha_bar[:-1]).reshape(-1, k).sum(1),
+            ),
+            "without a root": (0.353, lambda alpha_bar, k: 1 - (alpha_bar[k::k] / alpha_bar[:-1:k]).sqrt()),
+            r"the shape should be \(50,\)": (0.353, lambda alpha_bar, k: 1 - alpha_bar[1:] / alpha_bar[:-1]),
         },
     ),
     "2.3": Answers(
@@ -55,15 +78,24 @@ ANSWERS = {
         },
     ),
     "2.4": Answers(
-        right=[(4, {"isotropic", "rotation invariant"}), (torch.tensor(4.0), ["rotation invariant", "isotropic"])],
+        right=[
+            (4, mean_at_rest, {"isotropic"}),
+            (torch.tensor(4.0), lambda beta, m: (1 + math.sqrt(1 - beta)) / math.sqrt(beta) * m, "Isotropic"),
+        ],
         wrong={
-            "standard deviation": (2, {"isotropic", "rotation invariant"}),
-            "each step adds 4 beta": (1, {"isotropic", "rotation invariant"}),
-            "not squared once more": (16, {"isotropic", "rotation invariant"}),
-            "standard means": (4, {"isotropic", "standard", "rotation invariant"}),
-            "Turn the cloud": (4, {"isotropic"}),
-            "Every coordinate": (4, {"rotation invariant"}),
-            "'round' is another": (4, "round"),
+            "does not go to 0": (4, lambda beta, m: 0 * m, {"isotropic"}),
+            "mean of the draws": (4, lambda beta, m: m, {"isotropic"}),
+            "what one step adds": (4, lambda beta, m: math.sqrt(beta) * m, {"isotropic"}),
+            "not by 1 - beta": (4, lambda beta, m: m / math.sqrt(beta), {"isotropic"}),
+            "and so is its mean": (4, lambda beta, m: m / (1 - math.sqrt(1 - beta)), {"isotropic"}),
+            "not by beta": (4, lambda beta, m: math.sqrt(beta) * mean_at_rest(beta, m), {"isotropic"}),
+            "standard deviation": (2, mean_at_rest, {"isotropic"}),
+            "each step adds 4 beta": (1, mean_at_rest, {"isotropic"}),
+            "not squared once more": (16, mean_at_rest, {"isotropic"}),
+            "standard means": (4, mean_at_rest, {"isotropic", "standard"}),
+            "Turn the cloud": (4, mean_at_rest, {"isotropic", "rotation invariant"}),
+            "Every coordinate": (4, mean_at_rest, set()),
+            "'round' is another": (4, mean_at_rest, "round"),
         },
     ),
 }
