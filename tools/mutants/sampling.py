@@ -82,7 +82,6 @@ FAULTS = {
          "self.noise(x_t, Sampler(self.denoiser, self.schedule).guess(x_t, t), t)"),
     ],
     "diffutils.samplers.ode": [
-        ("the noise level by default", "Euler.__init__", 'variable: str = "log_alpha_bar"', 'variable: str = "noise_level"'),
         ("Heun takes Euler's step", "Heun._step", "if s == 0:", "if s >= 0:"),
         ("Heun's slope at the end asked at the start's time", "Heun._step", "self._answer(x_s, s), s)", "self._answer(x_s, t), t)"),
         ("Heun adds the slopes without halving them", "Heun._step", "t, s, 0.5).add_(slope, alpha=0.5 *", "t, s).add_(slope, alpha="),
