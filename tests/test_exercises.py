@@ -87,6 +87,18 @@ PARTS = {
 }
 
 
+@pytest.mark.parametrize("name", ["1.1", "2.2", "3.1"])
+def test_a_function_full_of_dots_is_missing_wherever_it_stands(name, capsys):
+    right = ANSWERS[name].right[0]
+    place = next(i for i, part in enumerate(right) if callable(part))
+    untouched = [(lambda *_: ...) if callable(part) else ... for part in right]
+    check(name, *untouched)
+    assert said(capsys).startswith(f"Exercise {name}: no answer yet")
+    check(name, *right[:place], untouched[place], *right[place + 1 :])
+    expected = "no answer yet" if place == 0 else f"nothing wrong so far. Part {place + 1}, "
+    assert said(capsys).startswith(f"Exercise {name}: {expected}")
+
+
 @pytest.mark.parametrize("rest", [True, False], ids=["and what follows", "alone"])
 @pytest.mark.parametrize("name, part, answer", PARTS.values(), ids=PARTS.keys())
 def test_what_stands_before_a_missing_part_is_looked_at(name, part, answer, rest, capsys):

@@ -24,7 +24,7 @@ class NotYet(Exception):
 
 
 class Unanswered(Exception):
-    """The dots that stand for the answer are still there."""
+    """The dots that stand for the answer are still there; where they stand in a function, it is the argument."""
 
 
 def exercise(number: str) -> Callable[[Checker], Checker]:
@@ -52,7 +52,7 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
         raise NotYet(f"A function is asked for, and this is of type {type(function).__name__}.")
     result = function(*arguments)
     if result is ... or (result is None and _operations(function) == _operations(_dots)):
-        raise Unanswered
+        raise Unanswered(function)
     if result is None:
         raise NotYet("Your function returns nothing. Is the return at its end missing?")
     return result

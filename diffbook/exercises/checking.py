@@ -42,8 +42,8 @@ def check(number: str, *answer: Any) -> Verdict:
     checker = _checker(number)
     try:
         verdict = Verdict(True, f"right. {_asked(checker, answer)}")
-    except Unanswered:
-        verdict = Verdict(False, _missing(checker, answer))
+    except Unanswered as found:
+        verdict = Verdict(False, _missing(checker, answer, found.args))
     except NotYet as wrong:
         verdict = Verdict(False, f"not yet. {wrong}")
     print(f"Exercise {number}: {verdict.text}")
@@ -64,8 +64,9 @@ def _is_missing(part: Any) -> bool:
     return part is ... or part is None
 
 
-def _missing(checker: Checker, answer: tuple) -> str:
-    first = next((i for i, part in enumerate(answer) if _is_missing(part)), 0)
+def _missing(checker: Checker, answer: tuple, dotted: tuple) -> str:
+    """What is said where parts are missing; ``dotted`` holds the function that returned dots, if one did."""
+    first = next((i for i, part in enumerate(answer) if _is_missing(part) or any(part is one for one in dotted)), 0)
     if first == 0:
         return "no answer yet. Put yours where the dots are and run the cell again."
     return f"nothing wrong so far. Part {first + 1}, {list(inspect.signature(checker).parameters)[first]}, is still missing."
