@@ -140,7 +140,8 @@ def _mend_html(app: Sphinx, pagename: str, templatename: str, context: dict, doc
 
 def _drop_what_no_browser_loads(app: Sphinx, exception: Exception | None) -> None:
     static = Path(app.outdir, "_static")
-    for path in static.glob("**/*.map"):
+    # Source maps, and translations of the theme, which are read when the pages are made.
+    for path in (path for kind in ("map", "mo", "po") for path in static.glob(f"**/*.{kind}")):
         path.unlink()
     # The style sheets name each font twice, and every browser of today takes the first, compressed one.
     for path in static.glob("**/*.ttf"):
