@@ -53,7 +53,7 @@ def picture(fig: Figure, *, dpi: float, dark: bool = False) -> bytes:
 def as_webp(png: bytes) -> bytes:
     """Return a PNG as lossless WebP, which weighs less than half as much."""
     webp = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(webp, "WEBP", lossless=True, method=4)
+    Image.open(io.BytesIO(png)).convert("RGB").save(webp, "WEBP", lossless=True, quality=100, method=4)
     return webp.getvalue()
 
 
