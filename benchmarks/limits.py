@@ -14,6 +14,7 @@ import argparse
 import math
 import statistics
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from common import described, setting, spread, table, write
 
@@ -42,10 +43,9 @@ def karras(steps: int) -> Schedule:
     return Schedule.from_noise_levels(roots**7, "Karras")
 
 
-def on_karras(kind: type[Sampler], steps: int) -> Sampler:
+def on_karras(make: Callable[..., Sampler], steps: int) -> Sampler:
     schedule = karras(steps)
-    options = {"variable": "noise_level"} if kind is Heun else {}
-    return kind(GRID.denoiser(schedule, "x0"), schedule, **options)
+    return make(GRID.denoiser(schedule, "x0"), schedule)
 
 
 OURS: dict[str, Callable[[], Sampler]] = {
@@ -58,7 +58,7 @@ OURS: dict[str, Callable[[], Sampler]] = {
     "ancestral, cosine, best variance, 50 steps": lambda: Ancestral(BY_COSINE, COSINE.respaced(50), variance="learned"),
     "predictor-corrector, cosine, 50 steps": lambda: PredictorCorrector(DDIM(BY_COSINE, COSINE.respaced(50))),
     "DDIM, cosine": lambda: DDIM(BY_COSINE, COSINE.respaced(50)),
-    "Heun, Karras": lambda: on_karras(Heun, 25),
+    "Heun, Karras": lambda: on_karras(partial(Heun, variable="noise_level"), 25),
     "Heun, cosine, in the noise level": lambda: Heun(BY_COSINE, COSINE.respaced(25), variable="noise_level"),
     "Heun, cosine, in log alpha_bar": lambda: Heun(BY_COSINE, COSINE.respaced(25)),
     "DPM-Solver++(2M), cosine": lambda: DPMSolver2M(BY_COSINE, COSINE.respaced(50)),
