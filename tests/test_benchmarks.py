@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 
 from diffutils.device import make_generator
 from diffutils.distributions import GaussianMixture
+from diffutils.metrics import real_floor
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -83,6 +86,34 @@ def test_the_points_page_names_the_nearest_by_each_figure_in_at_most_50_calls():
     assert said.count("\n- ") == len(points.METRICS)
     assert "- MMD: **torchcfm** 1.05" not in said
     assert "- MMD: **diffutils** 2.00, **torchcfm** 1.05; the seeds do not settle the order" in said
+
+
+def test_the_page_of_the_points_is_made_of_its_numbers():
+    kept = json.loads((RESULTS / "points.json").read_text())
+    page = points.report(kept["rows"], list(points.SETS), points.Plan(**kept["plan"]), kept["setting"])
+    assert page == (RESULTS / "points.md").read_text().rstrip()
+
+
+def test_rows_of_points_are_kept_only_if_the_plan_and_the_machine_are_the_same(tmp_path):
+    path, plan, where = tmp_path / "points.json", points.Plan(20.0, 3, 20_000, 1), {"processor": "a"}
+    assert points.kept(["grid"], path, plan, where) == []
+    rows = [{"set": "grid"}, {"set": "moons"}]
+    path.write_text(json.dumps({"setting": where, "plan": asdict(plan), "rows": rows}))
+    assert points.kept(["grid"], path, plan, where) == [{"set": "moons"}]
+    assert points.kept(["grid"], path, replace(plan, draws=4), where) == []
+    assert points.kept(["grid"], path, plan, {"processor": "b"}) == []
+
+
+def test_figures_of_points_are_means_over_sets_and_each_set_has_judges_of_its_own():
+    law = points.SETS["moons"]
+    sets = [law(200, seed=seed) for seed in range(3)]
+    floors = {("moons", label): real_floor(metric, law, 200, repeats=2) for label, metric in points.METRICS.items()}
+    all_three = points.quality("moons", sets, floors, 0)
+    for label in points.METRICS:
+        assert all_three[label] != pytest.approx(points.quality("moons", [sets[0]] * 3, floors, 0)[label])
+    same = points.quality("moons", [sets[0]] * 2, floors, 0), points.quality("moons", [sets[0]], floors, 0)
+    assert all(same[0][label] != pytest.approx(same[1][label]) for label in points.METRICS)
+    assert points.quality("moons", [sets[0], sets[1] * math.nan], floors, 0) == {}
 
 
 def test_seeds_settle_an_order_where_their_gaps_agree_and_not_where_they_scatter():
