@@ -5,12 +5,12 @@ each seed), a second at a time in turn, and then draws sets of 5,000 samples wit
 Distances are given in floors: 1 is what a second set of real data has. The KL divergence to the exact density of the grid
 is estimated by nearest neighbours.
 
-One set of samples of the moons lies anywhere between 0.5 and 2 floors from the data, whoever made it: more sets for each
-seed settle more. And a model that gave 20,000 training points back as they are would be 6 % further from the law than
-fresh data, since 5,000 samples and their judges then share the chance of the 20,000.
+How far one set of samples is from the moons depends much on chance: more sets for each seed settle more. Samples carry
+the chance of the training points besides their own. Squared distances add up, so a model that learned N points by heart
+is sqrt(1 + 5,000 / 2N) floors from the law: 6 % further than fresh data for N = 20,000, and 0.6 % for 200,000.
 
     python benchmarks/points.py                 # about an hour: 3 data sets, 3 seeds
-    python benchmarks/points.py --training-points 200000 --draws 4     # two hours
+    python benchmarks/points.py --training-points 200000 --draws 4     # about two hours
     python benchmarks/points.py --seconds 5 --seeds 1 --sets grid
 """
 
@@ -37,10 +37,11 @@ from diffutils.metrics import over_floor, real_floor
 from diffutils.models.ddpm import DDPM
 from diffutils.samplers import Ancestral, DPMSolver2M
 from diffutils.training_run import TrainingRun
+from diffutils.validation import check_float, check_int
 
 TURN, TRAINING_POINTS, SAMPLES = 1.0, 20_000, 5000
-# Pairs of real sets in a floor, and real sets that a set of samples is compared with.
-FLOOR_PAIRS, JUDGES = 40, 2
+# Real sets that a set of samples is compared with.
+JUDGES = 2
 SETS = {"grid": GRID, "moons": two_moons, "swiss roll": swiss_roll}
 PROBE = 200
 NETWORKS = ("MLP", "PlainMLP", "OurMLP", "TimeInputMLP", "LogNoise")
@@ -48,16 +49,33 @@ NETWORKS = ("MLP", "PlainMLP", "OurMLP", "TimeInputMLP", "LogNoise")
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: CPU seconds of training, seeds, training points of each seed, sets of samples of each model."""
+    """What is measured.
+
+    Args:
+        seconds: CPU seconds of training.
+        seeds: how many.
+        training_points: of each seed.
+        draws: sets of samples of each trained model.
+        floor_pairs: pairs of real sets whose mean distance is the floor.
+
+    Raises:
+        ValueError: if one of them is not positive, or there are fewer than 2 pairs.
+    """
 
     seconds: float
     seeds: int
     training_points: int
     draws: int
+    floor_pairs: int
+
+    def __post_init__(self) -> None:
+        check_float("seconds", self.seconds, low=0.0)
+        for name, least in (("seeds", 1), ("training_points", 1), ("draws", 1), ("floor_pairs", 2)):
+            check_int(name, getattr(self, name), least)
 
     def options(self) -> str:
         """Return the options of the command that measures this."""
-        return " ".join(f"--{field.name.replace('_', '-')} {getattr(self, field.name):g}" for field in fields(self))
+        return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in asdict(self).items())
 
 
 class Diffutils(Contender):
@@ -129,19 +147,21 @@ def draw(name: str, n: int, seed: int) -> Tensor:
     return SETS[name](n, seed=seed)
 
 
+def figures(name: str, x: Tensor, floors: dict, judges: int) -> dict[str, float]:
+    """Return all figures of one set of samples; ``judges`` is the seed of the real sets that it is measured against."""
+    found = {
+        label: over_floor(metric, x, SETS[name], floor=floors[label], repeats=JUDGES, seed=judges)
+        for label, metric in METRICS.items()
+    }
+    return found | (on_the_grid(x) if name == "grid" else {})
+
+
 def quality(name: str, sets: list[Tensor], floors: dict, seed: int) -> dict[str, float]:
-    """Return the means of all figures over sets of samples, each measured against real sets that belong to the seed."""
+    """Return the mean of each figure over sets of samples, each with judges of its own; nothing if one is not finite."""
     if not all(torch.isfinite(x).all() for x in sets):
         return {}
-    found: dict[str, list[float]] = {}
-    for number, x in enumerate(sets):
-        judges = {"repeats": JUDGES, "seed": 100 + 1000 * number + 10 * seed}
-        for label, metric in METRICS.items():
-            value = over_floor(metric, x, SETS[name], floor=floors[name, label], **judges)
-            found.setdefault(label, []).append(value)
-        for label, value in (on_the_grid(x) if name == "grid" else {}).items():
-            found.setdefault(label, []).append(value)
-    return {label: statistics.mean(values) for label, values in found.items()}
+    each = [figures(name, x, floors, 100 + 1000 * number + 10 * seed) for number, x in enumerate(sets)]
+    return {label: statistics.mean(found[label] for found in each) for label in each[0]}
 
 
 class Calls:
@@ -178,7 +198,7 @@ def train_in_turns(contenders: list[Contender], seconds: float) -> dict[str, tup
 
 def compare(name: str, plan: Plan) -> Iterator[dict]:
     """Yield one row for each contender and seed, and for real data."""
-    floors = {(name, label): real_floor(m, SETS[name], SAMPLES, repeats=FLOOR_PAIRS) for label, m in METRICS.items()}
+    floors = {label: real_floor(m, SETS[name], SAMPLES, repeats=plan.floor_pairs) for label, m in METRICS.items()}
     for seed in range(plan.seeds):
         data = draw(name, plan.training_points, 1000 + seed)
         real = [draw(name, SAMPLES, 2000 + 100 * number + seed) for number in range(plan.draws)]
@@ -276,12 +296,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--training-points", type=int, default=TRAINING_POINTS)
     parser.add_argument("--draws", type=int, default=1, help="sets of samples of each model")
+    parser.add_argument("--floor-pairs", type=int, default=40, help="pairs of real sets that measure the floor")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--name", default="points", help="of the result files")
     options = parser.parse_args()
+    plan = Plan(**{field.name: getattr(options, field.name) for field in fields(Plan)})
     torch.set_num_threads(1)
     where = setting(*dict.fromkeys(package for peer in PEERS for package in peer.packages))
-    plan = Plan(options.seconds, options.seeds, options.training_points, options.draws)
     rows = kept(options.sets, RESULTS / f"{options.name}.json", plan, where)
     done = list(dict.fromkeys(row["set"] for row in rows))
     for name in options.sets:

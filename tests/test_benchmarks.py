@@ -13,7 +13,6 @@ import torch
 
 from diffutils.device import make_generator
 from diffutils.distributions import GaussianMixture
-from diffutils.metrics import real_floor
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -95,25 +94,42 @@ def test_the_page_of_the_points_is_made_of_its_numbers():
 
 
 def test_rows_of_points_are_kept_only_if_the_plan_and_the_machine_are_the_same(tmp_path):
-    path, plan, where = tmp_path / "points.json", points.Plan(20.0, 3, 20_000, 1), {"processor": "a"}
+    path, plan, where = tmp_path / "points.json", points.Plan(20.0, 3, 20_000, 1, 10), {"processor": "a"}
     assert points.kept(["grid"], path, plan, where) == []
     rows = [{"set": "grid"}, {"set": "moons"}]
     path.write_text(json.dumps({"setting": where, "plan": asdict(plan), "rows": rows}))
     assert points.kept(["grid"], path, plan, where) == [{"set": "moons"}]
     assert points.kept(["grid"], path, replace(plan, draws=4), where) == []
+    assert points.kept(["grid"], path, replace(plan, floor_pairs=40), where) == []
     assert points.kept(["grid"], path, plan, {"processor": "b"}) == []
 
 
-def test_figures_of_points_are_means_over_sets_and_each_set_has_judges_of_its_own():
-    law = points.SETS["moons"]
-    sets = [law(200, seed=seed) for seed in range(3)]
-    floors = {("moons", label): real_floor(metric, law, 200, repeats=2) for label, metric in points.METRICS.items()}
-    all_three = points.quality("moons", sets, floors, 0)
-    for label in points.METRICS:
-        assert all_three[label] != pytest.approx(points.quality("moons", [sets[0]] * 3, floors, 0)[label])
-    same = points.quality("moons", [sets[0]] * 2, floors, 0), points.quality("moons", [sets[0]], floors, 0)
-    assert all(same[0][label] != pytest.approx(same[1][label]) for label in points.METRICS)
+def test_figures_of_points_are_means_over_sets_and_each_set_has_judges_of_its_own(monkeypatch):
+    seeds = []
+
+    def figure(metric, x, draw, *, seed, **_):
+        seeds.append(seed)
+        return float(x.mean())
+
+    monkeypatch.setattr(points, "over_floor", figure)
+    sets = [torch.full((5, 2), value) for value in (1.0, 2.0, 6.0)]
+    floors = dict.fromkeys(points.METRICS)
+    assert points.quality("moons", sets, floors, 0) == dict.fromkeys(points.METRICS, 3.0)
+    points.quality("moons", sets, floors, 1)
+    assert len(set(seeds)) == 2 * len(sets), "each set of each seed has its own"
     assert points.quality("moons", [sets[0], sets[1] * math.nan], floors, 0) == {}
+
+
+def test_the_command_on_the_page_of_points_is_the_plan():
+    said = points.Plan(2.5, 3, 1_000_000, 4, 40).options()
+    assert said == "--seconds 2.5 --seeds 3 --training-points 1000000 --draws 4 --floor-pairs 40"
+
+
+@pytest.mark.parametrize("name, least", [("seconds", 0.0), ("seeds", 1), ("training_points", 1), ("draws", 1), ("floor_pairs", 2)])
+def test_a_plan_of_points_refuses_what_cannot_be_measured(name, least):
+    plan = points.Plan(20.0, 3, 20_000, 1, 10)
+    with pytest.raises(ValueError, match=name):
+        replace(plan, **{name: least - (name != "seconds")})
 
 
 def test_seeds_settle_an_order_where_their_gaps_agree_and_not_where_they_scatter():
