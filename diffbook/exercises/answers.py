@@ -40,7 +40,7 @@ def exercise(number: str) -> Callable[[Checker], Checker]:
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what a reader's function returns.
+    """Return what a reader's function returns for copies of these arguments, which it may change in place.
 
     Raises:
         Unanswered: it is missing or returns dots, or there is nothing in it but dots.
@@ -50,12 +50,18 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
         raise Unanswered
     if not callable(function):
         raise NotYet(f"A function is asked for, and this is of type {type(function).__name__}.")
-    result = function(*arguments)
+    result = function(*(_copied(argument) for argument in arguments))
     if result is ... or (result is None and _operations(function) == _operations(_dots)):
         raise Unanswered(function)
     if result is None:
         raise NotYet("Your function returns nothing. Is the return at its end missing?")
     return result
+
+
+def _copied(argument: Any) -> Any:
+    if isinstance(argument, Tensor):
+        return argument.clone()
+    return list(argument) if isinstance(argument, list | tuple) else argument
 
 
 def _dots() -> None: ...
@@ -137,6 +143,8 @@ def words(answer: Any, *choices: str) -> set[str]:
         raise NotYet(f"Words are asked for, and this is {answer!r}.")
     known, given = {_plain(choice): choice for choice in choices}, set()
     for one in [answer] if isinstance(answer, str) else answer:
+        if one is ...:
+            raise Unanswered
         if _plain(one) not in known:
             raise NotYet(f"The words to choose from are {', '.join(choices)}; {one!r} is another.")
         given.add(known[_plain(one)])

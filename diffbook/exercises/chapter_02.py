@@ -81,7 +81,8 @@ def _log_ratio(log_ratio: Callable[[Tensor, Tensor, float, float], Tensor]) -> s
             call(log_ratio, x, y, beta, theta),
             right,
             mistakes={
-                "The sign is turned: the flow from x to y stands above, the one back below.": -right,
+                "The sign is turned. Either the flow back stands above, or the step turns the wrong way: for points in "
+                "rows, R x is x @ R.T.": -right,
                 "This is half of it: both flows have a term in x cross y, of opposite sign, and they add up.": right
                 / 2,
                 "This is twice as much: a Gaussian's exponent has a 2 in its denominator.": 2 * right,

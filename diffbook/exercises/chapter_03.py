@@ -152,6 +152,9 @@ def _one_noise(reused_variance: Callable[[Schedule], float]) -> str:
                 "The later steps are left out: they shrink the noise of an earlier one.": float(beta.sqrt().sum()) ** 2,
                 "You are off by one step: the noise of step s is shrunk by the steps after s, not by step s "
                 "itself.": float((beta * kept * alpha).sqrt().sum()) ** 2,
+                "The last step is left out: range(1, T) ends at T - 1.": (
+                    float((beta * alpha_bar[-2] / alpha_bar)[:-1].sqrt().sum()) ** 2
+                ),
                 "The steps are turned round: the noise of step s meets the steps from s + 1 to T, not those from 1 to "
                 "s.": float((beta * alpha_bar).sqrt().sum()) ** 2,
                 "The noise of a step enters with the root of beta.": float((beta * kept.sqrt()).sum()) ** 2,

@@ -145,6 +145,12 @@ def _linear_flow(best_nll: Callable[[Tensor], float], trained_nll: float, data: 
                     torch.diag(covariance.diagonal())
                 ),
                 "This is per dimension. The NLL of a whole point is asked for.": right / dim,
+                "Each dimension adds log(2 pi e) / 2, and two are counted here.": (
+                    right - (dim - 2) / 2 * math.log(2 * math.pi * math.e)
+                ),
+                "The sign before the log-determinant is turned: wider data cost more.": (
+                    dim * math.log(2 * math.pi * math.e) - right
+                ),
                 "This is in bits. The NLL is asked for in nats.": right / math.log(2),
                 "This is the log-likelihood. The NLL has the other sign.": -right,
             },

@@ -50,6 +50,7 @@ def _noise_of_a_jump(noticing: Iterable[str], noise_of_jump: Callable[[Step], fl
             "The unit is the beta_tilde of the jump from 600 to 200, not of the single step at 600.": right
             * beta_tilde
             / schedule.beta_tilde[600],
+            "This is in units of eta^2 beta_tilde; beta_tilde alone is the unit.": right / eta**2,
             "The units are beta_tilde, a variance already: its root does not belong there.": right * beta_tilde**0.5,
         },
     )
@@ -94,6 +95,10 @@ def _between_two_addresses(
             line / math.sqrt(variance),
             mistakes={
                 "This is the line as it was.": line,
+                "This divides by the standard deviation of one draw. The variance of the law is known: it depends on u "
+                "alone.": line / line.std(),
+                "This gives the line the length of a. The lengths of draws vary; the variance of the law is known, and "
+                "it depends on u alone.": line / line.norm() * a.norm(),
                 "The line is divided by its variance; what has variance 1 after that?": line / variance,
                 "The line shrinks: the factor stands on the wrong side of the fraction.": line * math.sqrt(variance),
                 "This is the arc. Keep the direction of the line and change its length.": (
@@ -130,9 +135,10 @@ def _heun_from_far(heun_factor: Callable[[float, float, float], float], too_far:
     cosine = Schedule.cosine(1000)
     third, second, first = cosine.respaced(3).noise_levels[1:].tolist()
     five = cosine.respaced(5).noise_levels[-2:].tolist()
+    wide = Schedule.linear(1000).respaced(3).noise_levels[-2:].tolist()
     ratio = _heun(first, second, 1.0) / _exact(first, second, 1.0)
     mine = number("how many times too far", too_far, 0)
-    for sentence, mistake in {
+    mistakes = {
         "This is the exact factor over Heun's; it is asked for the other way round.": 1 / ratio,
         "This is Heun's factor alone. How large should it have been?": _heun(first, second, 1.0),
         "This is the ratio for Euler's method, which does not mind the long step.": (
@@ -142,9 +148,14 @@ def _heun_from_far(heun_factor: Callable[[float, float, float], float], too_far:
             _heun(five[1], five[0], 1.0) / _exact(five[1], five[0], 1.0)
         ),
         "This is the second step; the first one begins at T.": _heun(second, third, 1.0) / _exact(second, third, 1.0),
-    }.items():
-        if abs(mine / mistake - 1) < 0.02:  # in shares of the mistake: they lie between a thousandth and a thousand
-            raise NotYet(sentence)
+        "This is the first step of the linear schedule; the walk is over the cosine one.": (
+            _heun(wide[1], wide[0], 1.0) / _exact(wide[1], wide[0], 1.0)
+        ),
+    }
+    # The nearest, for two are less than 1 % apart; in shares, for they lie between a thousandth and a thousand.
+    nearest = min(mistakes, key=lambda sentence: abs(mine / mistakes[sentence] - 1))
+    if abs(mine / mistakes[nearest] - 1) < 0.02:
+        raise NotYet(nearest)
     compare("how many times too far", mine, ratio, tolerance=0.02)
     return (
         "Half of the way is the first slope's, the second slope makes up for most of the rest, and the small part that "
@@ -196,13 +207,16 @@ def _round_trip(
     few, some, many = (number("an error of the round trip", error, 0, 1) for error in errors)
     if not few > some > many:
         raise NotYet("More steps must bring the digits closer to where they began, and your errors do not fall.")
-    if few < 0.005:  # ten models give 0.047 to 0.050, and 1.83 to 1.87 for both ratios
+    if few < 0.005:  # ten models give 0.047 to 0.050
         raise NotYet("Your errors are as small as mean squares; their roots are asked for.")
     for steps, before, after in ((25, few, some), (50, some, many)):
-        if not 1.5 < before / after < 2.5:
+        # Ten models give 1.83 to 1.87, short trainings 1.9; the digits clipped on the way down 1.6 to 1.7, and so does
+        # the network asked one time too high.
+        if not 1.75 < before / after < 2.1:
             raise NotYet(
                 f"From {steps} to {2 * steps} steps your error is divided by {before / after:.3g}, which is not what "
-                "our model does. Ask for the noise at the end where you stand, and go down by the DDIM of the chapter."
+                "our model does. Ask for the noise at the end where you stand, do not clip, and go down by the DDIM of "
+                "the chapter."
             )
     number("the error with 25 steps", few, 0.02, 0.12)
     if number("the order", order) != 1:

@@ -120,7 +120,8 @@ def _size_of_the_image(prices: Sequence[float], same_hiding: Callable[[float, in
                 "The prices stand in the wrong order: the largest image comes first.": found[2 - index][0],
                 "This is L_T; the price of the start is a part of it.": bound,
                 "This is the price per pixel; that of the whole image is asked for.": right / side**2,
-                "This image keeps one pixel of each square; average the square instead.": (
+                "This is the price of an image that keeps one pixel of each square, nearly the large one's over the "
+                "number of pixels in a square; average the squares.": (
                     _prices(thinned, alpha_bar)[0] if index else right
                 ),
             },

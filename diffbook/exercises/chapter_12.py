@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffbook import museum
-from diffbook.exercises.answers import NotYet, call, compare, exercise, number, words
+from diffbook.exercises.answers import NotYet, call, compare, exercise, number, present, words
 from diffbook.faults import Fault
 from diffutils.device import make_generator
 from diffutils.schedule import Schedule
@@ -54,11 +54,10 @@ def _noise_in_the_last_step(statistic: float, difference: Callable[[float, str],
 
 @exercise("12.2")
 def _leading_times(fault: Fault, statistic: Callable[[], float]) -> str:
-    if not isinstance(fault, Fault):
+    if not isinstance(present(fault), Fault):
         raise NotYet(f"A Fault is asked for, and this is of type {type(fault).__name__}.")
     if fault.target != RESPACED:
         raise NotYet(f"The function to edit is {RESPACED}, and yours is {fault.target}.")
-    without = number("the statistic without the bug", call(statistic))
     try:
         fault.diff()
         with fault.planted():
@@ -71,6 +70,8 @@ def _leading_times(fault: Fault, statistic: Callable[[], float]) -> str:
     with fault.planted():
         for T, steps in ((1000, 5), (100, 10)):
             _look_at_leading(T, steps)
+    without = number("the statistic without the bug", call(statistic))
+    with fault.planted():
         planted = number("the statistic with the bug", call(statistic))
     if abs(without) > 1e-9:
         raise NotYet(f"The fault is right. On the right code the statistic must be 0, and yours is {without:.3g}.")
@@ -90,7 +91,9 @@ def _look_at_leading(T: int, steps: int) -> None:
     long = Schedule.linear(T)
     try:
         short = long.respaced(steps)
-    except IndexError:
+    except IndexError as error:
+        if "used as indices" in str(error):
+            raise NotYet("Times are whole numbers, and / makes floats of them: write // in r = T / steps.") from None
         raise NotYet(f"With {steps} steps of {T}, one of the times lies beyond {T}: k = 0 must stay time 0.") from None
     times = short.timesteps[1:].tolist()
     if times[-1] == T:
@@ -107,7 +110,7 @@ def _look_at_leading(T: int, steps: int) -> None:
 @exercise("12.3")
 def _stretched_noise(seeing: Iterable[int], fourth_moment: float, statistic: Callable[[Tensor], float]) -> str:
     known = {"5": "no-root", "8": "eta", "9": "uniform"}
-    several = isinstance(seeing, Iterable) and not isinstance(seeing, str)
+    several = isinstance(present(seeing), Iterable) and not isinstance(seeing, str)
     chosen = words({str(one) for one in seeing} if several else {str(seeing)}, *known)
     replaced = "torch.randn(like.shape, generator=generator, device=device, dtype=like.dtype)"
     uniform = replaced.replace("randn", "rand")

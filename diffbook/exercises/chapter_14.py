@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from diffbook.exercises.answers import NotYet, call, compare, exercise
+from diffbook.exercises.answers import NotYet, call, compare, exercise, number
 from diffutils.schedule import Schedule
 
 
@@ -15,10 +15,14 @@ def _preconditioning(preconditioning: Callable[[float, float], tuple[float, floa
         total, given = sigma**2 + nu**2, call(preconditioning, nu, sigma)
         if isinstance(given, Mapping) or not hasattr(given, "__len__") or len(given) != 3:
             raise NotYet("Three numbers are asked for: c_skip, c_out and c_in.")
+        right = [sigma**2 / total, sigma * nu / math.sqrt(total), 1 / math.sqrt(total)]
+        numbers = [number(f"the number {name}", one) for name, one in zip(("c_skip", "c_out", "c_in"), given)]
+        if _same(sorted(numbers), sorted(right)) and not _same(numbers, right):
+            raise NotYet("These are the right numbers in another order: c_skip, c_out, c_in is asked for.")
         where = f"for nu = {nu:g} and sigma_data = {sigma:g}"
         compare(
             f"the number c_in {where}",
-            given[2],
+            numbers[2],
             1 / math.sqrt(total),
             mistakes={
                 "This gives the input the variance 1 / (sigma_data^2 + nu^2); take the root.": 1 / total,
@@ -29,7 +33,7 @@ def _preconditioning(preconditioning: Callable[[float, float], tuple[float, floa
         )
         compare(
             f"the number c_skip {where}",
-            given[0],
+            numbers[0],
             sigma**2 / total,
             mistakes={
                 "This is the share of the noise in the variance of y.": nu**2 / total,
@@ -41,7 +45,7 @@ def _preconditioning(preconditioning: Callable[[float, float], tuple[float, floa
         )
         compare(
             f"the number c_out {where}",
-            given[1],
+            numbers[1],
             sigma * nu / math.sqrt(total),
             mistakes={
                 "This is the variance of what is left of x_0; its root is asked for.": sigma**2 * nu**2 / total,
@@ -51,6 +55,10 @@ def _preconditioning(preconditioning: Callable[[float, float], tuple[float, floa
             },
         )
     return "At small nu the network is asked for the noise, at large nu for the data."
+
+
+def _same(numbers: list[float], others: list[float]) -> bool:
+    return all(math.isclose(one, other, rel_tol=1e-6) for one, other in zip(numbers, others))
 
 
 @exercise("14.2")

@@ -66,7 +66,7 @@ ANSWERS = {
     "2.3": Answers(
         right=[(log_ratio(lambda beta: 2 * math.sqrt(1 - beta)),)],
         wrong={
-            "The sign is turned": (log_ratio(lambda beta: -2 * math.sqrt(1 - beta)),),
+            r"The sign is turned.*x @ R\.T": (log_ratio(lambda beta: -2 * math.sqrt(1 - beta)),),
             "half of it": (log_ratio(lambda beta: math.sqrt(1 - beta)),),
             "twice as much": (log_ratio(lambda beta: 4 * math.sqrt(1 - beta)),),
             "A root is missing": (log_ratio(lambda beta: 2 * (1 - beta)),),
@@ -81,6 +81,7 @@ ANSWERS = {
         right=[
             (4, mean_at_rest, {"isotropic"}),
             (torch.tensor(4.0), lambda beta, m: (1 + math.sqrt(1 - beta)) / math.sqrt(beta) * m, "Isotropic"),
+            (4, lambda beta, m: m.mul_(math.sqrt(beta) / (1 - math.sqrt(1 - beta))), "isotropic"),
         ],
         wrong={
             "does not go to 0": (4, lambda beta, m: 0 * m, {"isotropic"}),

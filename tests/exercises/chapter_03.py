@@ -148,6 +148,9 @@ ANSWERS = {
             "how many times too much": (lambda s: by_running(s) / (1 - s.alpha_bar[-1]),),
             "The later steps are left out": (squared_sum(lambda beta, alpha, alpha_bar: beta.sqrt()),),
             "off by one step": (squared_sum(lambda beta, alpha, ab: (beta * ab[-1] * alpha / ab).sqrt()),),
+            "The last step is left out": (
+                squared_sum(lambda beta, alpha, ab: (beta * ab[-2] / ab)[:-1].sqrt()),
+            ),
             "The steps are turned round": (squared_sum(lambda beta, alpha, alpha_bar: (beta * alpha_bar).sqrt()),),
             "the root of beta": (squared_sum(lambda beta, alpha, ab: beta * (ab[-1] / ab).sqrt()),),
             "the root of alpha": (squared_sum(lambda beta, alpha, ab: beta.sqrt() * ab[-1] / ab),),

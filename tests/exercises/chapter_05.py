@@ -53,6 +53,7 @@ ANSWERS = {
             "beta_tilde_1 is 0": (lambda s, w: math.sqrt(1 + float(s.beta_tilde[1]) / w), BETAS),
             "with 30 steps: yours is": (widening, [BETAS[0], BETAS[0]]),
             "in the wrong order": (widening, BETAS.flip(0)),
+            "With 150 steps next to nothing has grown.*the root of it": (widening, (1.0e-6, 1.1e-5)),
             "the growth over the variance before": (widening, [0.12, 0.27]),
             "growth of the standard deviation": (widening, [0.0042, 0.0138]),
             "about twice the variance of the noise": (widening, 2.1 * BETAS),
@@ -67,6 +68,9 @@ ANSWERS = {
             "is added to beta here": wrong_variance(lambda beta, tilde, means, a: beta + means),
             "part that comes from the difference": wrong_variance(lambda beta, tilde, means, a: means),
             "best if the means agree": wrong_variance(lambda beta, tilde, means, a: tilde),
+            "the roots before it are squared too": (
+                lambda s, t, e: s.beta_tilde[t] + s.beta[t] / (s.alpha[t] * s.sigma2[t]) * e, 0.0213,
+            ),
             "one of the two usual choices": wrong_variance(lambda beta, tilde, means, a: beta),
             "counts twice here": wrong_variance(lambda beta, tilde, means, a: tilde + 2 * means),
             "counts half here": wrong_variance(lambda beta, tilde, means, a: tilde + means / 2),

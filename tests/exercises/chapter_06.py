@@ -100,6 +100,12 @@ ANSWERS = {
                 lambda covariance: 0.5 * (torch.logdet(covariance) + math.log(2 * math.pi * math.e))
             ),
             "independent coordinates": linear(lambda covariance: best(torch.diag(covariance.diag()))),
+            "two are counted here": linear(
+                lambda covariance: 0.5 * torch.logdet(covariance) + math.log(2 * math.pi * math.e)
+            ),
+            "sign before the log-determinant": linear(
+                lambda covariance: len(covariance) * math.log(2 * math.pi * math.e) - best(covariance)
+            ),
             "This is per dimension": linear(lambda covariance: best(covariance) / len(covariance)),
             "in bits": linear(lambda covariance: best(covariance) / math.log(2)),
             "the other sign": linear(lambda covariance: -best(covariance)),

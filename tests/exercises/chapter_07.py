@@ -61,6 +61,7 @@ ANSWERS = {
             "A 4 is lost": (lambda bias: bias / (1 + bias), steps_for),
             "the standard deviation is wrong": (lambda bias: 4 - 4 / (1 + bias) ** 2, steps_for),
             "too wide, not too narrow": (lambda bias: 4 - 4 / (1 - bias), steps_for),
+            "The sign of the bias is turned": (lambda bias: 4 * bias / (1 - bias), steps_for),
             "half of the step": (lambda bias: 2 * bias / (1 + bias), steps_for),
             "for a bias of 0.01: yours is 0.1": (lambda bias: 0.1, steps_for),
             "a whole number of steps": walk(lambda delta, missing: math.log(missing) / (2 * math.log(1 - delta / 2))),
@@ -70,6 +71,7 @@ ANSWERS = {
             "not delta": walk(lambda delta, missing: until(1 - delta, missing)),
             "near but not the same": walk(lambda delta, missing: math.ceil(-math.log(missing) / delta)),
             "measured from 1": walk(lambda delta, missing: until(1 - delta / 2, 1 - (1 - missing) / settled(delta))),
+            "takes 1 - missing": walk(lambda delta, missing: until(1 - delta / 2, 1 - missing)),
             "enough for the standard deviation": walk(
                 lambda delta, missing: until(1 - delta / 2, 1 - (1 - missing) ** 2)
             ),
@@ -82,6 +84,7 @@ ANSWERS = {
             "still carry its noise": (lambda V, nu: V, mean),
             "the noise of the last level adds": (lambda V, nu: nu * nu, mean),
             "noise's variance is not nu": (lambda V, nu: V + nu, mean),
+            "standard deviations do not": (lambda V, nu: (math.sqrt(V) + nu) ** 2, mean),
             "standard deviation without": (lambda V, nu: math.sqrt(noisy(V, nu)), mean),
             "too wide. Their variance": (lambda V, nu: noisy(V, nu) / V, mean),
             "averages vary less": (noisy, lambda V, nu: V),
@@ -120,6 +123,8 @@ ANSWERS = {
             "is squared too": (lambda nu: 1 / nu, 0.935),
             "upside down": (lambda nu: nu**2, 0.935),
             "NCSN's own choice": (lambda nu: 1.0, 0.935),
+            "The factor 1/2 belongs to 1/2T": (lambda nu: nu**-2 / 2, 0.935),
+            "of the other fifteen levels": (grow, 0.0625),
             "with lambda = nu squared": (grow, 0.3),
             "their share of the weights": (grow, 0.9175),
             "the weight 1 / nu": (grow, 0.744),

@@ -110,6 +110,7 @@ ANSWERS = {
             "Words are asked for": (1, exact_noise),
             "it notices nothing.* What stands behind its bar": (ONE_STEP, spread_of_law),
             "a standard deviation; a variance": (ONE_STEP, lambda step: exact_noise(step) ** 0.5),
+            "in units of eta.2 beta_tilde": (ONE_STEP, lambda step: 4 * exact_noise(step)),
             "not yet in units": (ONE_STEP, lambda step: exact_noise(step) * UNIT),
             "not of the single step at 600": (
                 ONE_STEP, lambda step: exact_noise(step) * UNIT / Schedule.linear(1000).beta_tilde[600]
@@ -131,6 +132,12 @@ ANSWERS = {
             "divided by its variance": (variance, road(lambda v: 1 / v), "line"),
             "wrong side of the fraction": (variance, road(lambda v: v**0.5), "line"),
             "This is the arc": (variance, arc, "line"),
+            "the standard deviation of one draw": (
+                variance, lambda a, b, u: ((1 - u) * a + u * b) / ((1 - u) * a + u * b).std(), "line",
+            ),
+            "the length of a": (
+                variance, lambda a, b, u: ((1 - u) * a + u * b) / ((1 - u) * a + u * b).norm() * a.norm(), "line",
+            ),
             "line at u = 0.5: yours": (variance, lambda a, b, u: a if u == 0.5 else STRETCHED(a, b, u), "line"),
             "Measure again": (variance, STRETCHED, "arc"),
             "'both' is another": (variance, STRETCHED, "both"),
@@ -150,6 +157,7 @@ ANSWERS = {
             "for Euler's method": (heun, ratio(3, factor=lambda *levels: heun(*levels, first=1, second=0))),
             "the first of five steps": (heun, ratio(5)),
             "the second step": (heun, ratio(3, -2)),
+            "of the linear schedule": (heun, 1.0752),
             "How many times too far: yours is 10,": (heun, 10.0),
         },
     ),
@@ -169,6 +177,8 @@ ANSWERS = {
             "From 25 to 50 steps your error is divided by 3,": (up, (0.9, 0.3, 0.2), 1),
             "From 50 to 100 steps your error is divided by 1.33,": (up, (0.08, 0.04, 0.03), 1),
             "From 50 to 100 steps your error is divided by 3,": (up, (0.12, 0.06, 0.02), 1),
+            "by 1.71, .* do not clip": (up, (0.0497, 0.0291, 0.0187), 1),
+            "by 1.7, .* where you stand": (up, (0.0710, 0.0417, 0.0246), 1),
             "as small as mean squares": (up, [error**2 for error in TRIP], 1),
             "The error with 25 steps: yours is 0.8": (up, (0.8, 0.4, 0.2), 1),
             "must lie between 0 and 1": (up, (5.0, 0.3, 0.1), 1),

@@ -93,6 +93,7 @@ ANSWERS = {
                 missing_times,
             ),
             "a negative index is not": (edit("1 + (k - 1) * self.T // steps"), missing_times),
+            "write // in r": (edit("1 + (k - 1) * self.T / steps if k else 0"), missing_times),
             "one of the times lies beyond 1000": (edit("1 + k * self.T // steps"), missing_times),
             "a distance has no sign": (LEADING, lambda: -missing_times()),
             "k = 0 must stay time 0": (edit("1 + max(0, k - 1) * self.T // steps"), missing_times),

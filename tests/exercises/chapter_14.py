@@ -71,6 +71,7 @@ ANSWERS = {
         wrong={
             "Three numbers are asked for": (lambda nu, sigma: 1.0,),
             "c_skip, c_out and c_in": (lambda nu, sigma: dict(zip("soi", precondition(nu, sigma))),),
+            "in another order": (lambda nu, sigma: precondition(nu, sigma)[::-1],),
             "take the root": but(2, lambda nu, sigma: 1 / (nu**2 + sigma**2)),
             "divide": but(2, math.hypot),
             "for data of variance 1": but(2, lambda nu, sigma: 1 / math.hypot(nu, 1)),
