@@ -114,6 +114,15 @@ def test_punctuation_stays_with_its_formula(before, after, together):
     assert paragraph.astext() == f"{before}x_t{after}"
 
 
+def test_of_two_equal_texts_the_one_beside_the_formula_loses_its_punctuation():
+    document = new_document("page")
+    links = [nodes.reference("", "one"), nodes.Text("."), nodes.reference("", "two"), nodes.math("x_t", "x_t")]
+    document += nodes.paragraph("", "", *links, nodes.Text("."), nodes.Text(" Then"))
+    book_extension._keep_together(None, document, "page")
+    assert document.astext() == "one.twox_t. Then"
+    assert [whole.astext() for whole in document.findall(nodes.inline)] == ["x_t."]
+
+
 def test_only_what_is_printed_in_columns_keeps_its_lines():
     document = new_document("page")
     texts = ("steps    8   16\nEuler  0.2  0.1\n", "two words  apart\nand a sentence\n", "steps    8   16\nEuler  0.2  0.1\n")

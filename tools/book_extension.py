@@ -114,10 +114,11 @@ def _keep_together(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         if before or after:
             parent.replace(formula, whole := nodes.inline(classes=["together"]))
             whole += [nodes.Text(before[0] if before else ""), formula, nodes.Text(after[0] if after else "")]
+        # By place: docutils finds a text by what it says, and an earlier one may say the same.
         if before:
-            parent.replace(left, nodes.Text(left[: before.start()]))
+            parent[place - 1] = nodes.Text(left[: before.start()])
         if after:
-            parent.replace(right, nodes.Text(right[after.end() :]))
+            parent[place + 1] = nodes.Text(right[after.end() :])
 
 
 def _say_what_is_folded(app: Sphinx, doctree: nodes.document) -> None:
