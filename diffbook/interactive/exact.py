@@ -59,9 +59,9 @@ class ExactFigure:
     def _bar(self, control: str) -> str:
         values, start = self.controls[control], self.start[control]
         return (
-            f'<label style="display:block">{html.escape(control)} '
-            f'<input type="range" name="{html.escape(control)}" min="0" max="{len(values) - 1}" value="{start}" aria-valuetext="{html.escape(str(values[start]))}" '
-            f'style="width: min(50vw, 24em); vertical-align: middle"></label>'
+            f'<label style="display:flex;align-items:center"><span style="flex:0 0 5.5em">{html.escape(control)}</span>'
+            f'<input type="range" name="{html.escape(control)}" min="0" max="{len(values) - 1}" value="{start}" '
+            f'aria-valuetext="{html.escape(str(values[start]))}" style="flex:0 1 24em;min-width:0"></label>'
         )
 
     def _script(self, key: str) -> str:
@@ -85,7 +85,7 @@ function show() {
   const drawn = draw(data, values);
   picture.innerHTML =
     `<svg role="img" aria-label="${escaped(drawn.alt)}" viewBox="0 0 640 ${drawn.height}" ` +
-    `style="width:100%;max-width:640px;font:14px sans-serif">${drawn.picture}</svg>`;
+    `style="width:100%;max-width:640px;font-size:14px">${drawn.picture}</svg>`;
   bar.querySelector("output").textContent = drawn.label;
   for (const input of inputs) input.setAttribute("aria-valuetext", `${values[input.name]}`);
 }

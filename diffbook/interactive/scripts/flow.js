@@ -31,7 +31,7 @@ function draw(data, { method, N }) {
     view.dots(data.ends.map((x) => [1, x]), data.colours.exact, 4) +
     view.axes({
       xticks: [[0, "T"], [1, "0"]],
-      yticks: ticks([-3, -1.5, 0, 1.5, 3]),
+      yticks: ticks([-3, 0, 3]),
       xlabel: "from noise (left) to data (right)",
       ylabel: "x",
     });

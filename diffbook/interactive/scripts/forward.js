@@ -11,7 +11,7 @@ function draw(data, { t }) {
     upper.area(heights, data.colours.noise) +
     upper.line(heights, data.colours.exact) +
     upper.line(xs.map((x) => [x, rest.density(x)]), "currentColor", 'stroke-dasharray="4 5" stroke-opacity="0.7"') +
-    upper.axes({ xticks: ticks([-4, -2, 0, 2, 4]), yticks: ticks([0, data.highest / 2, data.highest]), xlabel: "x", ylabel: "density" }) +
+    upper.axes({ xticks: ticks([-4, -2, 0, 2, 4]), yticks: ticks([0, data.highest]), xlabel: "x", ylabel: "density" }) +
     lower.line(xs.map((x) => [x, law.score(x)]), data.colours.exact) +
     lower.line([[-4, 4], [4, -4]], "currentColor", 'stroke-dasharray="4 5" stroke-opacity="0.7"') +
     lower.axes({ xticks: ticks([-4, -2, 0, 2, 4]), yticks: ticks([-8, 0, 8]), xlabel: "x", ylabel: "score" });

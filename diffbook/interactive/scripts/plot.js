@@ -24,7 +24,7 @@ function panel({ left, top, width, height, x, y }) {
       const frame = `<path d="M${left},${top}V${base}H${left + width}" fill="none" stroke="currentColor"/>`;
       const below = xticks
         .map(([v, words]) => `<path d="M${at(X(v))},${base}v5" stroke="currentColor"/>` +
-          `<text x="${at(X(v))}" y="${base + 20}" fill="currentColor" text-anchor="middle">${words}</text>`)
+          `<text x="${at(X(v))}" y="${base + 22}" fill="currentColor" text-anchor="middle">${words}</text>`)
         .join("");
       const beside = yticks
         .map(([v, words]) => `<path d="M${left},${at(Y(v))}h-5" stroke="currentColor"/>` +
@@ -32,8 +32,8 @@ function panel({ left, top, width, height, x, y }) {
         .join("");
       const middle = top + height / 2;
       const titles =
-        `<text x="${left + width / 2}" y="${base + 40}" fill="currentColor" text-anchor="middle">${xlabel}</text>` +
-        `<text transform="translate(15 ${middle}) rotate(-90)" fill="currentColor" text-anchor="middle">${ylabel}</text>`;
+        `<text x="${left + width / 2}" y="${base + 42}" fill="currentColor" text-anchor="middle">${xlabel}</text>` +
+        `<text transform="translate(22 ${middle}) rotate(-90)" fill="currentColor" text-anchor="middle">${ylabel}</text>`;
       return frame + below + beside + titles;
     },
   };
