@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import book_extension
 import book_pages
 import execution
+import front_picture
 import nbformat
 import package_reference
 import pytest
@@ -21,7 +22,7 @@ from docutils import nodes
 from docutils.utils import new_document
 from myst_nb.core.render import MimeData, NbElementRenderer
 from packages import PACKAGES, module_names
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 # By its place: the tests' own conftest.py goes by the same name.
 _SPEC = importlib.util.spec_from_file_location("root_conftest", execution.ROOT / "conftest.py")
@@ -121,6 +122,12 @@ def test_of_two_equal_texts_the_one_beside_the_formula_loses_its_punctuation():
     book_extension._keep_together(None, document, "page")
     assert document.astext() == "one.twox_t. Then"
     assert [whole.astext() for whole in document.findall(nodes.inline)] == ["x_t."]
+
+
+def test_the_picture_of_the_landing_page_is_what_its_program_draws():
+    drawn, kept = (Image.open(source) for source in (io.BytesIO(front_picture.draw()), front_picture.PICTURE))
+    assert drawn.size == kept.size
+    assert ImageStat.Stat(ImageChops.difference(drawn.convert("RGBA"), kept.convert("RGBA"))).mean[3] < 2
 
 
 def test_only_what_is_printed_in_columns_keeps_its_lines():
