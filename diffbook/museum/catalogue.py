@@ -180,8 +180,9 @@ exhibits: dict[str, Exhibit] = {
 """,
         """\
         if s == 0:
-            first, rest = self.schedule.sqrt_alpha_bar[1], self.schedule.sqrt_one_minus_alpha_bar[1]
-            return float(first) * x0_hat + float(rest) * self.noise(x_t, x0_hat, t)
+            first = float(self.schedule.sqrt_alpha_bar[1])
+            rest = float(self.schedule.sqrt_one_minus_alpha_bar[1])
+            return first * x0_hat + rest * self.noise(x_t, x0_hat, t)
 """,
         statistics.end_of_ddim, 1e-12, 1e9, "Stability-AI/stablediffusion/pull/345",
     ),

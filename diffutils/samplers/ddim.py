@@ -50,7 +50,8 @@ class DDIM(Sampler):
     def _mean(self, x_t: Value, x0_hat: Value, t: int, s: int) -> Value:
         if s == 0:
             return x0_hat
-        jump, before = self.schedule.transition(t, s), float(self.schedule.sigma2[s])
+        jump = self.schedule.transition(t, s)
+        before = float(self.schedule.sigma2[s])
         # sigma2_s - sigma^2 as a product: the difference of two nearly equal numbers may round to less than 0.
         keep = math.sqrt(before * (1 - self.eta**2 * (1 - jump.sqrt_alpha * jump.posterior_xt)))
         return float(self.schedule.sqrt_alpha_bar[s]) * x0_hat + keep * self.noise(x_t, x0_hat, t)
