@@ -170,10 +170,14 @@ class Diagnosis:
         notice = notice if few > 1 else "a single sample may tell"
         lines = [
             f"{self.schedule.name}, T = {self.schedule.T}",
-            f"  alpha_bar_T {self.alpha_bar_T:.3g}, terminal SNR {self.snr_T:.3g}, L_T {self.L_T:.3g} nats",
-            f"  start from N(0, I): {'honest' if self.honest else 'not honest'}, {word}{self.start:.3g} nats; {notice}",
-            f"  steps: {self.steps:.3g} nats; largest beta {beta:.3g} at t = {at}",
-            f"  signal dead {dead}; {100 * self.wasted:.0f} % of the steps are wasted",
+            f"  alpha_bar_T {self.alpha_bar_T:.3g}, terminal SNR {self.snr_T:.3g}",
+            f"  L_T {self.L_T:.3g} nats",
+            f"  start from N(0, I): {'honest' if self.honest else 'not honest'}, {word}{self.start:.3g} nats",
+            f"    {notice}",
+            f"  steps: {self.steps:.3g} nats",
+            f"    largest beta {beta:.3g} at t = {at}",
+            f"  signal dead {dead}",
+            f"    {100 * self.wasted:.0f} % of the steps are wasted",
         ]
         return "\n".join(lines)
 
