@@ -43,14 +43,18 @@ from diffutils.validation import check_data, check_float, check_int, require
 _BLOCK = 2_000_000
 
 Metric = Callable[[Tensor, Tensor], float]
+Draw = Callable[..., Tensor] | GaussianMixture
 
 
 def _pair(x: Tensor, y: Tensor, names: tuple[str, str] = ("x", "y")) -> tuple[Tensor, Tensor]:
-    """Return both sets as float64 CPU tensors of shape (n, d), images flattened; ``names`` are the arguments' own."""
+    """Return both sets as float64 CPU tensors (n, d), moved so that x lies about the origin; ``names`` are the callers'."""
     x, y = (check_data(*both).detach().cpu().double().flatten(1) for both in zip(names, (x, y)))
     as_many = f"as many numbers per sample as {names[0]} has: {x.shape[1]}"
     require(x.shape[1] == y.shape[1], f"{names[1]}.shape[1:]", y.shape[1], as_many)
-    return x, y
+    # Distances stay as they are, but far from the origin the matrix product of cdist would lose their digits. Medians,
+    # not means: one wild sample would carry a mean far off.
+    origin = x.median(dim=0).values
+    return x - origin, y - origin
 
 
 def sliced_wasserstein(x: Tensor, y: Tensor, *, projections: int = 200, seed: int = 0) -> float:
@@ -65,7 +69,7 @@ def sliced_wasserstein(x: Tensor, y: Tensor, *, projections: int = 200, seed: in
         seed: seed of the directions; the same seed gives the same directions for every pair of sets.
 
     Raises:
-        ValueError: for data that is not finite, or sets of different dimension, fewer than one projection or a seed below 0.
+        ValueError: for data that is not finite, sets of different dimension, no projection or a seed below 0.
 
     Source: Bonneel, Rabin, Peyre and Pfister, 2015, Sliced and Radon Wasserstein barycenters of measures, section 3.
     """
@@ -289,7 +293,9 @@ class Floor:
     values: tuple[float, ...]
 
 
-def _real_sets(draw: Callable[..., Tensor] | GaussianMixture, n: int, count: int, seed: int) -> Iterator[Tensor]:
+def _real_sets(draw: Draw, n: int, count: int, seed: int) -> Iterator[Tensor]:
+    good = hasattr(draw, "sample") or callable(draw)
+    require(good, "draw", type(draw).__name__, "a function (n, seed=...) or an object with a method sample")
     seeds = torch.randint(2**31, (count,), generator=make_generator(seed)).tolist()
     for each in seeds:
         if hasattr(draw, "sample"):
@@ -298,9 +304,7 @@ def _real_sets(draw: Callable[..., Tensor] | GaussianMixture, n: int, count: int
             yield draw(n, seed=each)
 
 
-def real_floor(
-    metric: Metric, draw: Callable[..., Tensor] | GaussianMixture, n: int, *, repeats: int = 5, seed: int = 0
-) -> Floor:
+def real_floor(metric: Metric, draw: Draw, n: int, *, repeats: int = 5, seed: int = 0) -> Floor:
     """Measure a metric between two independent sets of ``n`` real samples: the least a model can be asked for.
 
     Args:
@@ -312,7 +316,7 @@ def real_floor(
         seed: of the sets drawn.
 
     Raises:
-        ValueError: for n below 1 or fewer than 2 repeats.
+        ValueError: for n below 1, fewer than 2 repeats, or a ``draw`` of another kind.
     """
     check_int("n", n, 1)
     check_int("repeats", repeats, 2)
@@ -322,13 +326,7 @@ def real_floor(
 
 
 def over_floor(
-    metric: Metric,
-    samples: Tensor,
-    draw: Callable[..., Tensor] | GaussianMixture,
-    *,
-    floor: Floor | None = None,
-    repeats: int = 5,
-    seed: int = 0,
+    metric: Metric, samples: Tensor, draw: Draw, *, floor: Floor | None = None, repeats: int = 5, seed: int = 0
 ) -> float:
     """Return a metric between samples and real data, in floors: 1 is as good as real data.
 
@@ -341,10 +339,11 @@ def over_floor(
         seed: of the sets drawn; they differ from those of ``real_floor`` with the same seed.
 
     Raises:
-        ValueError: for samples that are not finite, or fewer than 1 repeat.
+        ValueError: for samples that are not finite, fewer than 1 repeat, a ``draw`` of another kind or a floor of 0.
     """
     check_data("samples", samples)
     check_int("repeats", repeats, 1)
     floor = floor or real_floor(metric, draw, len(samples), repeats=max(2, repeats), seed=seed)
+    require(floor.mean > 0, "floor.mean", floor.mean, "positive: a result in floors is a ratio to it")
     distances = [metric(samples, real) for real in _real_sets(draw, len(samples), repeats, seed + 1)]
     return float(np.mean(distances)) / floor.mean

@@ -13,6 +13,7 @@ from diffutils.datasets import grid_mixture, swiss_roll
 from diffutils.device import make_generator
 from diffutils.distributions import GaussianMixture
 from diffutils.metrics import (
+    Floor,
     coverage,
     energy_distance,
     expected_coverage,
@@ -344,3 +345,29 @@ def test_a_mode_without_weight_is_never_found() -> None:
 def test_directions_need_a_seed(seed) -> None:
     with pytest.raises(ValueError, match="seed"):
         sliced_wasserstein(torch.zeros(3, 2), torch.zeros(3, 2), seed=seed)
+
+
+@pytest.mark.parametrize("offset", [1e8, 1.7e9])
+@pytest.mark.parametrize("metric", [*METRICS, partial(mmd, bandwidth=0.5)])
+def test_distances_are_the_same_far_from_the_origin(metric, offset) -> None:
+    x, y = (normal(300, 3, seed=seed, scale=scale, dtype=torch.float64) for seed, scale in ((0, 1.0), (1, 1.2)))
+    assert metric(x + offset, y + offset) == pytest.approx(metric(x, y), rel=1e-5)
+
+
+def test_one_wild_sample_does_not_spoil_the_distances_of_the_others() -> None:
+    x, y = normal(300, seed=0, dtype=torch.float64), normal(300, seed=1, shift=0.5, dtype=torch.float64)
+    wild = x.index_fill(0, torch.tensor([0]), 1e12)
+    assert mmd(wild, y, bandwidth=1.0) == pytest.approx(mmd(x, y, bandwidth=1.0), rel=0.05)
+
+
+def test_what_draws_no_sets_and_a_floor_of_zero_are_refused_before_any_work() -> None:
+    x = normal(30, seed=0)
+
+    def never(x, y):
+        pytest.fail("the metric was asked")
+
+    for call in (partial(over_floor, never, x, x), partial(real_floor, never, x, 30)):
+        with pytest.raises(ValueError, match="draw must be a function .n, seed=....* got 'Tensor'"):
+            call()
+    with pytest.raises(ValueError, match="floor.mean must be positive"):
+        over_floor(never, x, swiss_roll, floor=Floor(0.0, 0.0, (0.0, 0.0)))
