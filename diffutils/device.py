@@ -14,6 +14,8 @@ import torch
 
 from diffutils.validation import check_int
 
+_LAST_SEED = 2**64 - 1
+
 
 def default_device() -> torch.device:
     """Return the device to compute on: ``DIFFUTILS_DEVICE`` if set, else CUDA, else Apple's MPS, else the CPU.
@@ -58,9 +60,9 @@ def make_generator(seed: int, device: torch.device | str = "cpu") -> torch.Gener
     """Return a ``torch.Generator`` on ``device``, seeded with ``seed``.
 
     Raises:
-        ValueError: if the seed is no integer of at least 0, or the machine has no such device.
+        ValueError: if the seed is no integer in 0..2^64 - 1, or the machine has no such device.
     """
-    return torch.Generator(device=find_device(device)).manual_seed(check_int("seed", seed, 0))
+    return torch.Generator(device=find_device(device)).manual_seed(check_int("seed", seed, 0, _LAST_SEED))
 
 
 def seed_default_generators(seed: int, device: torch.device | str = "cpu") -> None:
@@ -68,6 +70,7 @@ def seed_default_generators(seed: int, device: torch.device | str = "cpu") -> No
 
     ``torch.manual_seed`` would reseed every other accelerator as well, and nobody would put those back.
     """
+    check_int("seed", seed, 0, _LAST_SEED)
     torch.default_generator.manual_seed(seed)
     device = torch.device(device)
     if device.type == "cuda":

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from diffutils.oracle import Oracle
 from diffutils.parameters import batch_level, cast, check_weights, decompose, master, scalar_levels
+from diffutils.process import draw_device
 from diffutils.quadrature import normal_nodes
 from diffutils.validation import check_choice, check_data, check_float, check_int, require
 
@@ -126,7 +127,7 @@ class GaussianMixture:
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw (n, d) independent points, on the generator's device and then moved to the mixture's."""
         check_int("n", n, 1)
-        place = self.device if generator is None else generator.device
+        place = draw_device(generator, self.device)
         weights, means, eigenvalues, basis = self._tables(self.dtype, place)
         chosen = torch.multinomial(weights, n, replacement=True, generator=generator)
         noise = torch.randn(n, self.dim, generator=generator, device=place, dtype=self.dtype)
@@ -287,8 +288,7 @@ class GaussianMixture:
 
     def _eps_variance(self, x: Tensor, ab: float, s2: float) -> Tensor:
         """trace Cov(eps | x_t = x) / d as within plus between components: a sum of positive terms."""
-        levels = self._levels(x, ab, s2)
-        responsibility, slope = self._posterior_slopes(x, *levels)
+        responsibility, slope = self._posterior_slopes(x, *self._levels(x, ab, s2))
         average = torch.einsum("bk,bkd->bd", responsibility, slope)
         within = (ab * self._eigenvalues / (ab * self._eigenvalues + s2)).sum(dim=1)
         between = s2 * (slope - average[:, None]).square().sum(dim=-1)
@@ -312,7 +312,8 @@ class GaussianMixture:
         key = (dtype, device)
         if key not in self._casts:
             parts = (self._weights, self._means, self._eigenvalues, self._basis)
-            self._casts[key] = tuple(None if part is None else cast(part, dtype, device) for part in parts)
+            with torch.inference_mode(False):  # autograd may meet them later
+                self._casts[key] = tuple(None if part is None else cast(part, dtype, device) for part in parts)
         return self._casts[key]
 
     def _levels(self, x: Tensor, alpha_bar: float | Tensor, sigma2: float | Tensor | None) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from diffutils.process import convert_at
+from diffutils.process import convert_at, draw_device
 from diffutils.samplers.denoiser import Denoiser, check_levels, prediction_of
 from diffutils.schedule import Schedule
 from diffutils.validation import check_data, check_int, check_same_shape, require
@@ -49,7 +49,8 @@ def ode_log_prob(
 
     Args:
         denoiser: callable of (x_t, t) with an attribute ``prediction``, asked 2 T - 1 times; t is the int
-            ``schedule.timesteps[t]``. It must treat the examples of a batch one by one (no batch norm).
+            ``schedule.timesteps[t]``. It must treat the examples of a batch one by one (no batch norm, and
+            no dropout: it is asked in the mode it is in, so ``eval()`` it first).
         schedule: the times to walk over, possibly respaced. The first step must be short beside the data's finest
             detail.
         x: (B, ...) data, floating point. Its dtype is that of the whole computation.
@@ -69,11 +70,14 @@ def ode_log_prob(
     """
     prediction = prediction_of(denoiser)
     check_data("x", x)
-    _require_signal(schedule, prediction, x.dtype)
     check_levels(denoiser, schedule)
+    _require_signal(schedule, prediction, x.dtype)
+    draw_device(generator, x.device)
     require(prior is None or callable(prior), "prior", type(prior).__name__, "a log-density (a callable) or None")
     if probes is not None:
         check_int("probes", probes, 1)
+    # A prior of another shape is found by one example, before the long walk.
+    _log_density(prior, x[:1])
 
     def field(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
         return velocity_and_divergence(denoiser, schedule, x, t, probes=probes, generator=generator)
@@ -103,6 +107,8 @@ def velocity_and_divergence(
     Arguments and errors as in ``ode_log_prob``; the divergence is with respect to x_t.
     """
     t = check_int("t", t, 1, schedule.T)
+    without = not torch.is_inference_mode_enabled()
+    require(without, "torch.inference_mode", "on", "off here: a divergence takes gradients (torch.no_grad may be on)")
     a, s = float(schedule.sqrt_alpha_bar[t]), float(schedule.sqrt_one_minus_alpha_bar[t])
     with torch.enable_grad():
         x_t = x_t.detach().requires_grad_()
@@ -129,7 +135,7 @@ def _axes(x: Tensor) -> Iterator[Tensor]:
 
 def _signs(x: Tensor, generator: torch.Generator | None) -> Tensor:
     """Independent random signs in the shape of x, drawn on the generator's device and then moved."""
-    device = x.device if generator is None else generator.device
+    device = draw_device(generator, x.device)
     bits = torch.randint(0, 2, x.shape, generator=generator, device=device)
     return (2 * bits - 1).to(x.dtype).to(x.device)
 

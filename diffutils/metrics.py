@@ -47,7 +47,7 @@ Draw = Callable[..., Tensor] | GaussianMixture
 
 
 def _pair(x: Tensor, y: Tensor, names: tuple[str, str] = ("x", "y")) -> tuple[Tensor, Tensor]:
-    """Return both sets as float64 CPU tensors (n, d), moved so that x lies about the origin; ``names`` are the callers'."""
+    """Return both sets as float64 CPU tensors (n, d), moved so that x lies about 0; ``names`` are the callers'."""
     x, y = (check_data(*both).detach().cpu().double().flatten(1) for both in zip(names, (x, y)))
     as_many = f"as many numbers per sample as {names[0]} has: {x.shape[1]}"
     require(x.shape[1] == y.shape[1], f"{names[1]}.shape[1:]", y.shape[1], as_many)

@@ -27,6 +27,13 @@ PREDICTIONS = ("eps", "x0", "v", "score")
 Value = float | Tensor
 
 
+def draw_device(generator: torch.Generator | None, default: torch.device) -> torch.device:
+    """Return where random numbers are drawn, on the generator's device or else on ``default``; refuse any other."""
+    good = generator is None or isinstance(generator, torch.Generator)
+    require(good, "generator", type(generator).__name__, "a torch.Generator or None")
+    return default if generator is None else generator.device
+
+
 def draw_noise(like: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """Return standard normal noise of the shape, dtype and device of ``like``.
 
@@ -37,8 +44,7 @@ def draw_noise(like: Tensor, *, generator: torch.Generator | None = None) -> Ten
     """
     if generator is None:
         return torch.randn_like(like, memory_format=torch.contiguous_format)
-    require(isinstance(generator, torch.Generator), "generator", type(generator).__name__, "a torch.Generator or None")
-    device = generator.device
+    device = draw_device(generator, like.device)
     return torch.randn(like.shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
 
 
@@ -64,7 +70,7 @@ def forward_step(
 
     Source: Ho et al. 2020, eq. 2.
     """
-    _check_inputs(x_prev=x_prev, noise=noise)
+    _check_inputs(schedule, x_prev=x_prev, noise=noise)
     keep, spread = schedule.gather_all([schedule.sqrt_alpha, schedule.sqrt_beta], t, x_prev, minimum=1)
     return _noisy(keep, x_prev, spread, noise, generator)
 
@@ -85,7 +91,7 @@ def forward_chain(
 
     Source: Ho et al. 2020, eq. 2.
     """
-    _check_inputs(x0=x0)
+    _check_inputs(schedule, x0=x0)
     steps = schedule.T if steps is None else check_int("steps", steps, 0, schedule.T)
     path = [x0]
     for t in range(1, steps + 1):
@@ -115,7 +121,7 @@ def diffuse(
 
     Source: Ho et al. 2020, eq. 4.
     """
-    _check_inputs(x0=x0, noise=noise)
+    _check_inputs(schedule, x0=x0, noise=noise)
     signal, spread = schedule.gather_all([schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar], t, x0)
     return _noisy(signal, x0, spread, noise, generator)
 
@@ -145,7 +151,7 @@ def posterior(schedule: Schedule, x0: Tensor, x_t: Tensor, t: int | Tensor) -> t
 
     Source: Ho et al. 2020, eqs. 6 and 7.
     """
-    _check_inputs(x0=x0, x_t=x_t)
+    _check_inputs(schedule, x0=x0, x_t=x_t)
     tables = [schedule.posterior_x0, schedule.posterior_xt, schedule.beta_tilde]
     weight_x0, weight_xt, variance = schedule.gather_all(tables, t, x0, minimum=1)
     return weight_x0 * x0 + weight_xt * x_t, variance
@@ -173,7 +179,7 @@ def convert(schedule: Schedule, value: Tensor, x_t: Tensor, t: int | Tensor, sou
     """
     check_choice("source", source, PREDICTIONS)
     check_choice("target", target, PREDICTIONS)
-    _check_inputs(value=value, x_t=x_t)
+    _check_inputs(schedule, value=value, x_t=x_t)
     a, s = schedule.gather_all([schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar], t, x_t, minimum=1)
     if source == target:
         return value
@@ -209,7 +215,8 @@ def _require_signal(schedule: Schedule, a: Tensor) -> None:
         require(bool((a > 0).all()), "t", f"a time where it rounds to 0 in {a.dtype}", "a time where alpha_bar_t > 0")
 
 
-def _check_inputs(**tensors: Tensor | None) -> None:
+def _check_inputs(schedule: Schedule, **tensors: Tensor | None) -> None:
+    require(isinstance(schedule, Schedule), "schedule", type(schedule).__name__, "a Schedule")
     (first, reference), *_ = tensors.items()
     check_data(first, reference, min_ndim=1)
     for name, value in tensors.items():

@@ -321,8 +321,9 @@ class Schedule(NamedSchedules):
         if source is not table:
             if len(self._cache) >= _CACHE_LIMIT:
                 self._cache.clear()
-            # dtype first: a device without float64 must never see the table itself.
-            copy = table.to(dtype).to(device)
+            # dtype first: a device without float64 must never see the table itself. Autograd may meet the copy later.
+            with torch.inference_mode(False):
+                copy = table.to(dtype).to(device)
             self._cache[key] = (table, copy)
         return copy
 

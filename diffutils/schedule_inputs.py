@@ -17,6 +17,10 @@ from diffutils.validation import check_float, check_int, require
 def _numbers(argument: str, value: Any, allowed: str) -> Tensor:
     """Return a copy of T numbers as a float64 CPU tensor (T,)."""
     try:
+        # A conversion would make True 1, and drop an imaginary part.
+        kind = str(getattr(value, "dtype", "")) or ("bool" if any(isinstance(entry, bool) for entry in value) else "")
+        if "bool" in kind or "complex" in kind:
+            raise TypeError
         # dtype at once: a list read in torch's default float32 would lose digits before it reaches float64.
         values = torch.as_tensor(value, dtype=torch.float64, device="cpu").detach().clone()
     except (TypeError, ValueError, RuntimeError):
@@ -66,7 +70,10 @@ def checked_timesteps(timesteps: Any, T: int) -> Tensor:
     """Times for a network, increasing from at least 1; 1..T when None."""
     if timesteps is None:
         return torch.arange(1, T + 1)
-    values = torch.as_tensor(timesteps).cpu()
+    try:
+        values = torch.as_tensor(timesteps).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"timesteps must be a list of {T} integers, got {timesteps!r}") from None
     integer = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
     require(integer, "timesteps.dtype", values.dtype, "an integer dtype")
     require(tuple(values.shape) == (T,), "timesteps.shape", tuple(values.shape), f"({T},), one time per step")

@@ -21,9 +21,12 @@ def require(condition: bool, argument: str, value: Any, allowed: str) -> None:
 
 def check_int(argument: str, value: Any, minimum: int, maximum: int | None = None) -> int:
     """Return ``value`` as an int in minimum..maximum; raise ``ValueError`` otherwise (a bool is not an int)."""
-    # Loops of sampling call this at every step: most values are plain, and the sentence is put together only if needed.
-    is_integer = type(value) is int or (not isinstance(value, bool) and hasattr(value, "__index__"))
-    if is_integer and minimum <= (number := value.__index__()) and (maximum is None or number <= maximum):
+    # Loops of sampling call this at every step: the sentence is put together only if needed.
+    try:
+        number = None if isinstance(value, bool) else value.__index__()
+    except (AttributeError, TypeError):  # an array has the method, and only one number makes an index
+        number = None
+    if number is not None and minimum <= number and (maximum is None or number <= maximum):
         return number
     allowed = f"an integer of at least {minimum}" if maximum is None else f"an integer in {minimum}..{maximum}"
     raise ValueError(f"{argument} must be {allowed}, got {value!r}")
@@ -58,15 +61,24 @@ def check_bool(argument: str, value: Any) -> bool:
 def check_choice(argument: str, value: Any, choices: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``choices``; raise ``ValueError`` that lists them otherwise."""
     choices = tuple(choices)
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
 
 
 def check_same_shape(argument: str, value: Tensor, name: str, like: Tensor) -> Tensor:
-    """Return ``value`` if it has the shape of ``like``, which the message calls ``name``."""
+    """Return ``value`` if it is a tensor of the shape of ``like``, which the message calls ``name``."""
+    require(isinstance(value, Tensor), argument, type(value).__name__, "a torch.Tensor")
     if value.shape != like.shape:
         raise ValueError(f"{argument}.shape must be that of {name}, {tuple(like.shape)}, got {tuple(value.shape)}")
+    return value
+
+
+def check_dtype(argument: str, value: Tensor, model: Any) -> Tensor:
+    """Return ``value`` unless it is float64, as all is that comes from numpy, and the weights of ``model`` are not."""
+    parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
+    if value.dtype == torch.float64 and (dtype := next(parameters, value).dtype) != torch.float64:
+        require(False, f"{argument}.dtype", value.dtype, f"{dtype}, as the model's weights: {argument}.to({dtype})")
     return value
 
 

@@ -83,3 +83,29 @@ def test_weights_that_do_not_say_what_they_are_for_are_refused() -> None:
     del state["_extra_state"]
     with pytest.raises(RuntimeError, match="_extra_state"):
         small(DDPM).load_state_dict(state)
+
+
+@pytest.mark.parametrize("state", [{}, None, {"prediction": "eps"}])
+def test_a_state_without_what_it_is_for_is_refused_by_name(state) -> None:
+    model = small(DDPM)
+    with pytest.raises(ValueError, match="the state's _extra_state must be .* prediction, variance_output, beta"):
+        model.load_state_dict({**model.state_dict(), "_extra_state": state})
+
+
+@pytest.mark.parametrize("kind", [DDPM, DPM, NCSN])
+def test_what_a_loss_cannot_take_is_named(kind) -> None:
+    model, x = small(kind), torch.zeros(4, 2)
+    for wrong, message in ((x.numpy(), "x must be a torch.Tensor"), (x.double(), r"x.dtype must be .*x.to\(torch.float32")):
+        for call in (model.loss, getattr(model, "bound", model.loss)):
+            with pytest.raises(ValueError, match=message):
+                call(wrong)
+    with pytest.raises(ValueError, match="generator must be a torch.Generator or None, got 'int'"):
+        model.loss(x, generator=0)
+
+
+@KINDS
+def test_a_loss_looked_at_in_inference_mode_does_not_spoil_training(kind) -> None:
+    model = kind(MLP(2, width=4, depth=1), Schedule.geometric(5, 0.1, 2.0))
+    with torch.inference_mode():
+        model.loss(torch.zeros(4, 2))
+    model.loss(torch.zeros(4, 2)).backward()

@@ -77,6 +77,11 @@ def test_samples_have_the_law(dim):
     assert abs(z2.mean() - dim) / math.sqrt(2 * dim / n) < 5
 
 
+def test_a_seed_is_no_generator() -> None:
+    with pytest.raises(ValueError, match="generator must be a torch.Generator or None, got 'int'"):
+        GaussianMixture(torch.ones(1), torch.zeros(1, 2), 1.0).sample(3, generator=0)
+
+
 def test_sampling_follows_the_generator_and_leaves_the_global_one_alone():
     law = mixture(2)
     state = torch.get_rng_state()

@@ -180,6 +180,7 @@ def test_a_respaced_schedule_is_asked_at_the_times_the_network_knows() -> None:
         ({"step": 0.0}, "step"),
         ({"step": 4.0}, "step"),
         ({"steps_per_level": 0}, "steps_per_level"),
+        ({"denoise": "no"}, "denoise must be True or False"),
         ({"x_T": torch.zeros(2, 2)}, "shape"),
         ({"shape": None}, "shape"),
         ({"denoiser": lambda x, t: x}, "denoiser"),
@@ -195,9 +196,15 @@ def test_plain_langevin_refuses_bad_requests() -> None:
     right = {"score": torch.neg, "x": torch.zeros(2, 1), "step": 0.1, "steps": 1}
     assert langevin(**right).shape == (2, 1)
     nothing = {"x.shape": {"x": torch.tensor(0.0)}, "x": {"x": torch.full((2, 1), float("nan"))}, "steps": {"steps": 0}}
-    for word, wrong in [*nothing.items(), ("step", {"step": 0.0}), ("step", {"step": -1.0})]:
+    for word, wrong in [*nothing.items(), ("step", {"step": 0.0}), ("step", {"step": -1.0}), ("trajectory", {"trajectory": "no"})]:
         with pytest.raises(ValueError, match=f"^{word} must be"):
             langevin(**right | wrong)
+
+
+@pytest.mark.parametrize("trajectory", [False, True])
+def test_a_walk_that_flies_apart_is_no_result(trajectory: bool) -> None:
+    with pytest.raises(ValueError, match="score must lead to finite samples, got .* of 100"):
+        langevin(lambda x: -x, torch.ones(100, 1), step=50.0, steps=200, trajectory=trajectory)
 
 
 def test_a_score_of_another_shape_is_refused() -> None:

@@ -187,7 +187,7 @@ def test_no_signal_at_the_end_is_served_by_v_and_x0_and_refused_for_eps_and_scor
         found = ode_log_prob(mixture.denoiser(schedule, prediction), schedule, x)
         assert float((found - mixture.log_prob(x)).abs().max()) < 3e-3
     for prediction in ("eps", "score"):
-        with pytest.raises(ValueError, match=rf"alpha_bar_T.*{prediction}.*got"):
+        with pytest.raises(ValueError, match=rf"alpha_bar_T is 0.*got '{prediction}'"):
             ode_log_prob(mixture.denoiser(schedule, prediction), schedule, x)
 
 
@@ -230,7 +230,10 @@ def test_bad_arguments_are_refused_before_any_work():
     def deaf(x_t, t):
         return 1 * x_t
 
-    flat.prediction = deaf.prediction = "eps"
+    def never(x_t, t):
+        pytest.fail("the denoiser was asked")
+
+    flat.prediction = deaf.prediction = never.prediction = "eps"
     cases = {
         "denoiser must": lambda: call(lambda x_t, t: x_t),
         r"denoiser\(x_t, t\).shape": lambda: call(flat),
@@ -239,9 +242,22 @@ def test_bad_arguments_are_refused_before_any_work():
         "x.dtype": lambda: call(data=torch.zeros(2, 2, dtype=torch.long)),
         "probes": lambda: call(probes=0),
         "prior must": lambda: call(prior=1.0),
-        r"prior\(x\).shape": lambda: call(prior=lambda x: x.sum()),
+        r"prior\(x\).shape": lambda: call(never, prior=lambda x: x.sum()),
+        "generator must": lambda: call(never, probes=1, generator=0),
+        "schedule must be a Schedule, got 'list'": lambda: ode_log_prob(never, [0.1, 0.2], x),
         "^t must": lambda: velocity_and_divergence(mixture.denoiser(schedule), schedule, x, 0),
     }
     for message, run in cases.items():
         with pytest.raises(ValueError, match=message):
             run()
+
+
+def test_inference_mode_is_named_where_gradients_are_needed_and_does_no_harm_before() -> None:
+    mixture, schedule, x = plane_mixture(torch.float32), even_angles(4), torch.zeros(3, 2)
+    with torch.inference_mode():
+        mixture.denoiser(schedule)(x, 2)
+        with pytest.raises(ValueError, match="torch.inference_mode must be off here"):
+            ode_log_prob(mixture.denoiser(schedule), schedule, x)
+    found = ode_log_prob(mixture.denoiser(schedule), schedule, x)
+    fresh = plane_mixture(torch.float32)
+    assert torch.equal(found, ode_log_prob(fresh.denoiser(schedule), schedule, x))

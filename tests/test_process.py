@@ -316,3 +316,19 @@ def test_a_cpu_generator_serves_data_on_a_gpu():
         on_cpu = diffuse(schedule, x.cpu(), t if isinstance(t, int) else t.cpu(), generator=make_generator(0))
         assert on_gpu.device.type == "cuda"
         assert_close(on_gpu.cpu(), on_cpu)
+
+
+def test_betas_are_no_schedule_and_an_array_is_no_time() -> None:
+    x = torch.zeros(5, 2)
+    for call in (
+        lambda betas: forward_step(betas, x, 1),
+        lambda betas: forward_chain(betas, x),
+        lambda betas: diffuse(betas, x, 1),
+        lambda betas: posterior(betas, x, x, 1),
+        lambda betas: convert(betas, x, x, 1, "v", "x0"),
+    ):
+        with pytest.raises(ValueError, match="schedule must be a Schedule, got 'list'"):
+            call([0.1, 0.2])
+    for times in (torch.arange(1, 6).numpy(), [1, 2, 3, 4, 5]):
+        with pytest.raises(ValueError, match="t must be an integer in 0..10, got"):
+            diffuse(Schedule.cosine(10), x, times)

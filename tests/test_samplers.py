@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from diffutils.distributions import GaussianMixture
+from diffutils.models.ddpm import DDPM
+from diffutils.networks import MLP
 from diffutils.process import PREDICTIONS, convert, posterior
 from diffutils.samplers import Ancestral, predict_x0, reverse_variance
 from diffutils.samplers.denoiser import posterior_variances
@@ -16,6 +18,7 @@ from diffutils.schedule import Schedule
 MEAN = torch.tensor([1.0, -0.5], dtype=torch.float64)
 COVARIANCE = torch.tensor([[0.5, 0.3], [0.3, 0.4]], dtype=torch.float64)
 GAUSSIAN = GaussianMixture(torch.ones(1), MEAN[None], COVARIANCE[None])
+SINGLE = DDPM(MLP(2, width=4, depth=1), Schedule.linear(25))
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -270,10 +273,20 @@ def test_a_stream_gives_all_samples_chunk_by_chunk_from_one_generator():
     assert [len(chunk) for chunk in sampler.stream((2, 2), at_most=3)] == [2]
 
 
-@pytest.mark.parametrize(("shape", "at_most", "named"), [((0, 2), 3, "shape"), ((2, 2.5), 3, "shape"), ((2, 2), 0, "at_most")])
+@pytest.mark.parametrize(("shape", "at_most", "named"), [((0, 2), 3, "shape"), ((2, 2.5), 3, "shape"), ((2, 2), 0, "at_most"), ((2.5,), 1, "shape")])
 def test_a_stream_refuses_bad_sizes_at_once(shape, at_most, named):
     with pytest.raises(ValueError, match=f"{named} must be an integer of at least 1"):
         Ancestral(Answer(0.0), Schedule.linear(25)).stream(shape, at_most=at_most)
+
+
+@pytest.mark.parametrize("shape", [5, (), None])
+def test_sizes_are_a_sequence_that_begins_with_the_batch(shape):
+    sampler = Ancestral(Answer(0.0), Schedule.linear(25))
+    with pytest.raises(ValueError, match=r"shape must be .*\(B, ...\)"):
+        sampler.stream(shape, at_most=3)
+    if shape is not None:
+        with pytest.raises(ValueError, match=r"shape must be .*\(B, ...\)"):
+            sampler.sample(shape)
 
 
 def test_samples_are_made_where_they_are_asked_for():
@@ -302,6 +315,11 @@ def test_a_cpu_generator_serves_a_gpu_and_gives_the_same_samples():
         ({"variance": torch.eye(26)[3] - torch.eye(26)[4]}, "variance"),
         ({"clip": (1.0, -1.0)}, "clip"),
         ({"clip": 1.0}, "clip"),
+        ({"clip": torch.tensor([-1.0, 1.0]).numpy()}, r"clip must be a tuple \(low, high\), got array"),
+        ({"variance": torch.ones(26).numpy()}, "variance must be one of"),
+        ({"trajectory": "no"}, "trajectory must be True or False"),
+        ({"generator": 0}, "generator must be a torch.Generator or None, got 'int'"),
+        ({"denoiser": SINGLE, "shape": None, "x_T": torch.zeros(2, 2).double()}, r"x_T.to\(torch.float32\)"),
         ({"x_T": torch.zeros(2, 2)}, "shape"),
         ({"shape": None}, "shape"),
         ({"shape": (0, 2)}, "shape"),
@@ -324,8 +342,14 @@ def test_an_answer_of_another_shape_is_refused():
         def __call__(self, x_t, t):
             return x_t[:, :1]
 
+    class Pair(Answer):
+        def __call__(self, x_t, t):
+            return x_t, x_t
+
     with pytest.raises(ValueError, match="denoiser"):
         ancestral(Wide(0.0), Schedule.linear(25), (2, 2))
+    with pytest.raises(ValueError, match=r"denoiser\(x_t, t\) must be a torch.Tensor, got 'tuple'"):
+        ancestral(Pair(0.0), Schedule.linear(25), (2, 2))
 
 
 @pytest.mark.parametrize("t", [0, 26, 1.5, True])

@@ -185,3 +185,10 @@ def test_images_are_no_points() -> None:
     for call in (model.elbo, lambda x: model.importance_bound(x, 5)):
         with pytest.raises(ValueError, match=r"x.shape must be a shape of 2 axes, got \(4, 1, 8, 8\)"):
             call(torch.zeros(4, 1, 8, 8))
+
+
+def test_data_from_numpy_are_refused_by_their_dtype() -> None:
+    model, x = VAE(2), torch.zeros(4, 2, dtype=torch.float64)
+    for call in (model.loss, model.elbo, lambda x: model.importance_bound(x, 5)):
+        with pytest.raises(ValueError, match=r"x.dtype must be torch.float32, as the model's weights: x.to\(torch.float32"):
+            call(x)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffutils.validation import check_bool, check_choice, check_data, check_float, check_int, check_same_shape
+from diffutils.validation import check_bool, check_choice, check_data, check_dtype, check_float, check_int, check_same_shape
 
 
 @pytest.mark.parametrize("value", [1, 5, np.int64(3), torch.tensor(2)])
@@ -41,6 +41,8 @@ def test_check_choice_lists_the_choices():
     assert check_choice("variance", "beta", ("beta", "beta_tilde")) == "beta"
     with pytest.raises(ValueError, match="variance must be one of 'beta', 'beta_tilde', got 'sigma'"):
         check_choice("variance", "sigma", ("beta", "beta_tilde"))
+    with pytest.raises(ValueError, match="variance must be one of 'beta', .* got array"):
+        check_choice("variance", torch.ones(3).numpy(), ("beta", "beta_tilde"))
 
 
 @pytest.mark.parametrize(
@@ -89,3 +91,16 @@ def test_another_shape_is_refused_by_name() -> None:
     assert check_same_shape("noise", x, "x0", x) is x
     with pytest.raises(ValueError, match=re.escape("noise.shape must be that of x0, (3, 2), got (2, 3)")):
         check_same_shape("noise", x.T, "x0", x)
+    with pytest.raises(ValueError, match="noise must be a torch.Tensor, got 'tuple'"):
+        check_same_shape("noise", (x, x), "x0", x)
+
+
+def test_float64_data_meet_no_smaller_weights() -> None:
+    x, model = torch.zeros(2, 3), torch.nn.Linear(3, 3)
+    for value, like in ((x, model), (x.double(), model.double()), (x.double(), None), (x.double(), torch.nn.Identity())):
+        assert check_dtype("x", value, like) is value
+    for dtype in (torch.float32, torch.bfloat16):
+        assert check_dtype("x", x, model.to(dtype)) is x
+        sentence = rf"x.dtype must be {dtype}, as the model's weights: x.to\({dtype}\), got torch.float64"
+        with pytest.raises(ValueError, match=sentence):
+            check_dtype("x", x.double(), model.to(dtype))

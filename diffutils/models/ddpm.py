@@ -33,8 +33,9 @@ class DDPM(DenoisingModel):
     """A denoising diffusion model; also a denoiser, for every function that takes one.
 
     Args:
-        network: a module (x_t, t) -> a tensor of x_t's shape, t being the integer time; see ``networks``. With a
-            ``variance_output`` it has twice as many channels (numbers of a point): first the prediction.
+        network: a module (x_t, t) -> a tensor of x_t's shape, t being the time, an int (in sampling) or
+            a (B,) LongTensor (in training); see ``networks``. With a ``variance_output`` it has twice as many channels
+            (numbers of a point): first the prediction.
         schedule: the noise schedule.
         prediction: what the network's output means: "eps", "x0" or "v"; None is what its attribute ``prediction``
             says, where it has one, and else "eps". With eps and alpha_bar_T = 0 a model can be trained, not sampled.

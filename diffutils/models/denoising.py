@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from diffutils.schedule import Schedule
-from diffutils.validation import check_choice, check_int, require
+from diffutils.validation import check_choice, check_dtype, check_int, require
 
 # A network's raw output can stand for these; a score has no bounded scale at small t, so no network is asked for it.
 TARGETS = ("eps", "x0", "v")
@@ -25,7 +25,8 @@ class DenoisingModel(nn.Module):
     schedule and the meaning of the outputs too, and a model that differs in them refuses it.
 
     Args:
-        network: a module (x_t, t) -> a tensor of x_t's shape, t being the integer time; see ``networks``.
+        network: a module (x_t, t) -> a tensor of x_t's shape, t being the time, an int (in sampling) or
+            a (B,) LongTensor (in training); see ``networks``.
         schedule: the noise schedule.
         prediction: what the network's output means: "eps", "x0" or "v"; None is what its attribute ``prediction``
             says, where it has one, and else ``usual``.
@@ -56,7 +57,9 @@ class DenoisingModel(nn.Module):
         self.shape = tuple(check_int("shape", size, 1) for size in shape)
 
     def _check_shape(self, x: Tensor) -> None:
+        require(isinstance(x, Tensor), "x", type(x).__name__, "a torch.Tensor")
         require(tuple(x.shape[1:]) == self.shape, "x.shape", tuple(x.shape), f"(B, {', '.join(map(str, self.shape))})")
+        check_dtype("x", x, self)
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what the weights are good for; torch makes it a part of the ``state_dict``."""
@@ -67,8 +70,12 @@ class DenoisingModel(nn.Module):
         """Look whether weights fit this model; ``load_state_dict`` calls it before it changes any.
 
         Raises:
-            ValueError: if they were trained on other noise levels, but for rounding, or their outputs mean something else.
+            ValueError: if they were trained on other noise levels, but for rounding, or their outputs mean something
+                else, or they do not say.
         """
+        names = self.get_extra_state().keys()
+        known = isinstance(state, dict) and state.keys() >= names
+        require(known, "the state's _extra_state", state, f"that of such a model, with {', '.join(names)}")
         for name in ("prediction", "variance_output"):
             require(state[name] == getattr(self, name), f"the state's {name}", state[name], repr(getattr(self, name)))
         beta, own = state["beta"], self.schedule

@@ -33,7 +33,8 @@ class DPM(DDPM):
     """A diffusion probabilistic model: a reverse chain with learned means and variances; also a denoiser.
 
     Args:
-        network: a module (x_t, t) -> a tensor with twice the channels (or coordinates) of x_t; see ``networks``.
+        network: a module (x_t, t) -> a tensor with twice the channels (or coordinates) of x_t, t being the time,
+            an int (in sampling) or a (B,) LongTensor (in training); see ``networks``.
         schedule: the noise schedule.
         prediction: what the first half of the network's output means: "eps", "x0" or "v".
         shape: shape of one example, without the batch axis; None means (network.dim,), for networks of points.

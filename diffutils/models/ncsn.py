@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from diffutils.models.denoising import DenoisingModel
 from diffutils.networks import MLP
-from diffutils.process import convert_at, draw_noise
+from diffutils.process import convert_at, draw_device, draw_noise
 from diffutils.samplers import AnnealedLangevin
 from diffutils.samplers.base import require_finite_levels
 from diffutils.schedule import Schedule
@@ -36,7 +36,8 @@ class NCSN(DenoisingModel):
     """A noise-conditional score network; also a denoiser, for every function that takes one.
 
     Args:
-        network: a module (x_t, t) -> a tensor of x_t's shape, t being the integer level; see ``networks``.
+        network: a module (x_t, t) -> a tensor of x_t's shape, t being the level, an int (in sampling)
+            or a (B,) LongTensor (in training); see ``networks``.
         schedule: the ladder, ``Schedule.geometric`` say; any schedule is one.
         prediction: what the network's output means: "eps", "x0" or "v"; None is what its attribute ``prediction``
             says, where it has one, and else "v". With "v" the score is that of a standard normal law plus a correction by
@@ -116,7 +117,7 @@ class NCSN(DenoisingModel):
         require(x.is_floating_point(), "x.dtype", x.dtype, "a floating-point dtype (scale images first)")
         if x.device.type == "cpu":
             check_data("x", x, min_ndim=1)
-        device = x.device if generator is None else generator.device
+        device = draw_device(generator, x.device)
         t = torch.randint(1, self.schedule.T + 1, (len(x),), generator=generator, device=device).to(x.device)
         z = draw_noise(x, generator=generator)
         tables = (self.schedule.sqrt_alpha_bar, self.schedule.sqrt_one_minus_alpha_bar, self.schedule.noise_levels)

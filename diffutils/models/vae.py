@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from diffutils.models.parts import fully_connected
 from diffutils.networks import seeded_init
 from diffutils.process import draw_noise
-from diffutils.validation import check_data, check_float, check_int
+from diffutils.validation import check_data, check_dtype, check_float, check_int
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -114,7 +114,7 @@ class VAE(nn.Module):
 
         Source: Kingma and Welling 2014 (arXiv:1312.6114), equations (3) and (10).
         """
-        check_data("x", x, dim=self.dim, ndim=2)
+        check_dtype("x", check_data("x", x, dim=self.dim, ndim=2), self)
         check_int("samples", samples, 1)
         mean, log_std = self.encode(x)
         z = mean + log_std.exp() * draw_noise(x.new_empty(samples, *mean.shape), generator=generator)
@@ -133,7 +133,7 @@ class VAE(nn.Module):
         Raises:
             ValueError: for data that is not finite or of the wrong dimension, or k below 1.
         """
-        check_data("x", x, dim=self.dim, ndim=2)
+        check_dtype("x", check_data("x", x, dim=self.dim, ndim=2), self)
         check_int("k", k, 1)
         block = max(1, min(k, _DRAWS // len(x)))
         sizes = [block] * (k // block) + [k % block] * (k % block > 0)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffutils.process import PREDICTIONS, convert_at, draw_noise
+from diffutils.process import PREDICTIONS, convert_at, draw_device, draw_noise
 from diffutils.samplers import Denoiser, check_levels, prediction_of, reverse_variance
 from diffutils.schedule import Schedule
 from diffutils.validation import check_choice, check_data, check_same_shape, require
@@ -93,5 +93,5 @@ def _check_times(t: Tensor, schedule: Schedule, count: int) -> Tensor:
 
 def draw_uniform_times(schedule: Schedule, x0: Tensor, generator: torch.Generator | None) -> Tensor:
     """Return one time in 1..T for each example of x0 (B, ...), as a LongTensor (B,)."""
-    device = x0.device if generator is None else generator.device
+    device = draw_device(generator, x0.device)
     return torch.randint(1, schedule.T + 1, (len(x0),), generator=generator, device=device).to(x0.device)

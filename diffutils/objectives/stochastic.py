@@ -19,7 +19,7 @@ from torch import Tensor
 
 from diffutils.objectives.bound import element_terms
 from diffutils.objectives.simple import check_batch
-from diffutils.process import convert_at, draw_noise
+from diffutils.process import convert_at, draw_device, draw_noise
 from diffutils.samplers import (
     Denoiser,
     check_levels,
@@ -57,7 +57,7 @@ def draw_times(shares: Tensor, x0: Tensor, generator: torch.Generator | None) ->
 
     B points, one in each of B equal slices of (0, 1) in random order, are looked up in the running sum of the shares.
     """
-    device = x0.device if generator is None else generator.device
+    device = draw_device(generator, x0.device)
     count = len(x0)
     slices = torch.randperm(count, generator=generator, device=device)
     point = (slices + torch.rand(count, generator=generator, device=device)) / count

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from diffutils.process import Value, convert_at
-from diffutils.samplers.denoiser import Denoiser, ask, check_levels, predict_x0, start, x0_weights
+from diffutils.samplers.denoiser import Denoiser, ask, check_levels, check_sizes, predict_x0, start, x0_weights
 from diffutils.schedule import Schedule
 from diffutils.speed import PRECISIONS, autocast
-from diffutils.validation import check_choice, check_float, check_int, count_not_finite, require
+from diffutils.validation import check_bool, check_choice, check_float, check_int, count_not_finite, require
 
 
 class Sampler:
@@ -33,7 +33,8 @@ class Sampler:
     Attributes:
         calls: how often the denoiser was called since the last ``sample`` began.
 
-    A sampler keeps the weights of the steps that it has taken: to change a setting, make another sampler.
+    A sampler keeps the weights of the steps that it has taken: to change a setting, make another sampler. It serves one
+    walk at a time: threads need one each. A network is asked in the mode it is in: ``eval()`` it if it has dropout.
 
     Raises:
         ValueError: if the denoiser does not say what it predicts or cannot work on the schedule, or ``clip`` is unfit.
@@ -93,6 +94,7 @@ class Sampler:
                 denoiser has led to samples that are not finite.
         """
         check_choice("precision", precision, PRECISIONS)
+        check_bool("trajectory", trajectory)
         x = start(self.denoiser, shape, x_T, generator, device)
         self.calls = 0
         T = self.schedule.T
@@ -104,7 +106,7 @@ class Sampler:
                 x = self._step(x, t, t - 1, generator)
                 if trajectory:
                     states[t - 1] = x
-        _check_end(x)
+        check_end(x)
         return states if trajectory else x
 
     def stream(
@@ -126,7 +128,7 @@ class Sampler:
         Raises:
             ValueError: if a size is not a positive integer, at once; what ``sample`` raises, with the first chunk.
         """
-        count, *rest = (check_int("shape", size, 1) for size in shape)
+        count, *rest = check_sizes(shape)
         check_int("at_most", at_most, 1)
         options = {"generator": generator, "device": device, "precision": precision}
         return (self.sample((min(at_most, count - first), *rest), **options) for first in range(0, count, at_most))
@@ -187,13 +189,14 @@ def require_finite_levels(name: str, schedule: Schedule) -> None:
     require(lowest > 0, "schedule.alpha_bar[-1]", lowest, f"above 0 for {name}, whose noise levels must be finite")
 
 
-def _check_end(x: Tensor) -> None:
+def check_end(x: Tensor, source: str = "denoiser") -> None:
+    """Raise ``ValueError`` that blames ``source`` if samples are not finite."""
     if not x.is_meta and (bad := count_not_finite(x)):
-        raise ValueError(f"denoiser must lead to finite samples, got {bad} NaN or infinite values of {x.numel()}")
+        raise ValueError(f"{source} must lead to finite samples, got {bad} NaN or infinite values of {x.numel()}")
 
 
 def _check_clip(clip: tuple[float, float]) -> tuple[float, float]:
-    require(isinstance(clip, Sequence) and len(clip) == 2, "clip", clip, "a pair (low, high)")
+    require(isinstance(clip, Sequence) and len(clip) == 2, "clip", clip, "a tuple (low, high)")
     low, high = check_float("clip[0]", clip[0]), check_float("clip[1]", clip[1])
     require(low < high, "clip", clip, "a pair with low < high")
     return low, high

@@ -1,7 +1,8 @@
 """What every sampler asks of a model, and where it starts (home chapter: 5, the reverse process).
 
 A denoiser is any callable of (x_t, t) with an attribute ``prediction`` that says what it returns: "eps", "x0", "v" or
-"score". A trained network and the exact denoiser of a Gaussian mixture are used alike.
+"score". A trained network and the exact denoiser of a Gaussian mixture are used alike. In sampling t is an int, in
+training a (B,) LongTensor.
 
 A denoiser may also give the variance sigma_t^2 of the reverse step, one for each coordinate of x_t. Then it has a
 method ``with_variance(x_t, t) -> (value, output)`` and an attribute ``variance_output``, what the second tensor means:
@@ -24,7 +25,7 @@ from torch import Tensor
 from diffutils.device import find_device
 from diffutils.process import PREDICTIONS, convert_at, draw_noise
 from diffutils.schedule import Schedule
-from diffutils.validation import check_choice, check_data, check_int, check_same_shape, require
+from diffutils.validation import check_choice, check_data, check_dtype, check_int, check_same_shape, require
 
 Denoiser = Callable[[Tensor, "int | Tensor"], Tensor]
 VARIANCE_OUTPUTS = ("range", "free")
@@ -158,6 +159,12 @@ def _to_x0(denoiser: Denoiser, schedule: Schedule, value: Tensor, x_t: Tensor, t
     return convert_at(value, x_t, a, s, prediction_of(denoiser), "x0")
 
 
+def check_sizes(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the sizes (B, ...) of samples as ints; raise ``ValueError`` if there are none, or one is below 1."""
+    require(isinstance(shape, Sequence) and len(shape) > 0, "shape", shape, "a sequence of sizes (B, ...)")
+    return tuple(check_int("shape", size, 1) for size in shape)
+
+
 def start(
     denoiser: Denoiser,
     shape: Sequence[int] | None,
@@ -174,9 +181,8 @@ def start(
     """
     require((shape is None) != (x_T is None), "shape", shape, "given where x_T is not, and only there")
     if x_T is not None:
-        return check_data("x_T", x_T, min_ndim=1)
-    require(isinstance(shape, Sequence), "shape", shape, "a sequence of sizes (B, ...)")
-    sizes = tuple(check_int("shape", size, 1) for size in shape)
+        return check_dtype("x_T", check_data("x_T", x_T, min_ndim=1), denoiser)
+    sizes = check_sizes(shape)
     parameter = next(denoiser.parameters(), None) if isinstance(denoiser, torch.nn.Module) else None
     like = torch.empty(0) if parameter is None else parameter
     where = like.device if device is None else find_device(device)

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from diffutils.process import draw_noise
-from diffutils.samplers.base import Sampler, require_finite_levels
+from diffutils.samplers.base import Sampler, check_end, require_finite_levels
 from diffutils.samplers.denoiser import Denoiser
 from diffutils.schedule import Schedule
-from diffutils.validation import check_data, check_float, check_int, check_same_shape
+from diffutils.validation import check_bool, check_data, check_float, check_int, check_same_shape
 
 
 def stationary_variance(variance: float, step: float) -> float:
@@ -71,17 +71,19 @@ def langevin(
 
     Raises:
         ValueError: if the start is not finite floating-point data, ``step`` is not positive, ``steps`` below 1, or the
-            score of another shape than its argument.
+            score of another shape than its argument; or, at the end, if the walk has led to what is not finite.
 
     Source: Song & Ermon 2019 (arXiv:1907.05600), equation (4), which has the same delta.
     """
     check_data("x", x, min_ndim=1)
     step, steps = check_float("step", step, 0.0), check_int("steps", steps, 1)
+    check_bool("trajectory", trajectory)
     states = [x]
     for _ in range(steps):
         x = move(x, check_same_shape("score(x)", score(x), "x", x), step, generator)
         if trajectory:
             states.append(x)
+    check_end(x, "score")
     return torch.stack(states) if trajectory else x
 
 
@@ -126,7 +128,7 @@ class AnnealedLangevin(Sampler):
         require_finite_levels(type(self).__name__, schedule)
         self.step_size = check_float("step", step, 0.0, 4.0)
         self.steps_per_level = check_int("steps_per_level", steps_per_level, 1)
-        self.denoise = bool(denoise)
+        self.denoise = check_bool("denoise", denoise)
 
     def _step(self, x_t: Tensor, t: int, s: int, generator: torch.Generator | None) -> Tensor:
         scale, level = float(self.schedule.sqrt_alpha_bar[t]), float(self.schedule.noise_levels[t])

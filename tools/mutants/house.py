@@ -54,7 +54,7 @@ FAULTS = {
     ],
     "diffutils.validation": [
         ("requirements never raise", "require", "if not condition:", "if False:"),
-        ("bounds of integers one too wide", "check_int", "minimum <= (", "minimum - 1 <= ("),
+        ("bounds of integers one too wide", "check_int", "minimum <= number", "minimum - 1 <= number"),
         ("NaN and infinity let through", "check_data", "bad == 0", "True"),
         ("large numbers refused when their sum overflows", "count_not_finite", "int((~torch.isfinite(value)).sum())", "1"),
         ("another shape let through", "check_same_shape", "value.shape != like.shape", "False"),
@@ -69,7 +69,7 @@ FAULTS = {
     "diffutils.device": [
         ("generators of all devices seeded", "seed_default_generators", "torch.default_generator.manual_seed(seed)",
          "torch.manual_seed(seed)"),
-        ("seed ignored", "make_generator", 'manual_seed(check_int("seed", seed, 0))', "manual_seed(0)"),
+        ("seed ignored", "make_generator", 'manual_seed(check_int("seed", seed, 0, _LAST_SEED))', "manual_seed(0)"),
         ("a missing GPU not noticed", "default_device", 'device.type != "cuda"', "False"),
         ("the named device ignored", "default_device", '_parse("DIFFUTILS_DEVICE", named)', 'torch.device("cpu")'),
     ],

@@ -21,7 +21,7 @@ FAULTS = {
         ("weights kept for another rule", "Sampler._apply", "(rule.__name__, x_t.dtype,", "(x_t.dtype,"),
         ("variance for standard deviation", "Sampler._sigma", "math.sqrt(self._sigma2(t, s))", "self._sigma2(t, s)"),
         ("eps-prediction at zero terminal SNR let in", "Sampler.__init__", "check_levels(denoiser, schedule)", "pass"),
-        ("samples that are not finite let out", "Sampler.sample", "_check_end(x)", "pass"),
+        ("samples that are not finite let out", "Sampler.sample", "check_end(x)", "pass"),
         ("steps forward in time let in", "Sampler.step", "0, t - 1), generator", "0, self.schedule.T), generator"),
         ("an infinite noise level let in", "require_finite_levels", "lowest > 0", "lowest >= 0"),
     ],
