@@ -228,6 +228,30 @@ def test_bad_input_is_refused(kind):
         flow.sample(0)
 
 
+@pytest.mark.parametrize("flow", [*(make(3) for make in SMALL.values()), ImageGlow(steps=1)], ids=lambda f: type(f).__name__)
+def test_another_shape_is_refused_in_both_directions(flow):
+    # one coordinate too many or too few, in the last axis
+    for change in (-1, 1):
+        size = flow.shape[-1] + change
+        with pytest.raises(ValueError, match=rf"x.shape must be \(B, .*{flow.shape[-1]}\), got \(4, .*{size}\)"):
+            flow(torch.zeros(4, *flow.shape[:-1], size))
+        with pytest.raises(ValueError, match=rf"z.shape must be \(B, {flow.dim}\), got \(4, {flow.dim + change}\)"):
+            flow.inverse(torch.zeros(4, flow.dim + change))
+
+
+@pytest.mark.parametrize("make", [NICE, RealNVP, Glow, lambda: ImageGlow(steps=1)])
+def test_a_flow_follows_torchs_default_dtype(make):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        flow = make()
+        x = flow.sample(4, generator=make_generator(0))
+        flow.loss(x).backward()
+    finally:
+        torch.set_default_dtype(before)
+    assert x.dtype == torch.float64 and all(p.dtype == torch.float64 for p in flow.parameters())
+
+
 def test_bad_sizes_are_refused():
     for model, name in ((NICE, "couplings"), (RealNVP, "couplings"), (Glow, "steps"), (ImageGlow, "steps")):
         with pytest.raises(ValueError, match=name):

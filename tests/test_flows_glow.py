@@ -83,6 +83,22 @@ def test_a_flow_that_is_put_back_to_before_its_start_starts_again():
         torch.testing.assert_close(out.mean(dim=1), torch.zeros(2), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("flow", [Glow(3, steps=2, hidden=8), ImageGlow((1, 4, 4), levels=2, steps=1, hidden=8)])
+def test_actnorm_does_not_start_from_one_value_per_channel(flow):
+    before, x = snapshot(flow), torch.randn(2, *flow.shape, generator=make_generator(0))
+    with pytest.raises(ValueError, match=r"x.shape must be .*more than one value per channel.*, got \(1, "):
+        flow.loss(x[:1])
+    assert all(map(torch.equal, before, snapshot(flow)))
+    flow.loss(x)
+    flow.loss(x[:1])
+
+
+def test_one_image_starts_actnorm_where_all_levels_see_more_than_one_position():
+    flow = ImageGlow((1, 8, 8), levels=2, steps=1, hidden=8)
+    flow.loss(images(1).float())
+    assert all(layer.started for layer in actnorms(flow))
+
+
 def test_the_one_training_loop_starts_actnorm_and_keeps_it_with_a_moving_average():
     flow = Glow(2, steps=2, hidden=8)
     x = two_moons(500, seed=0) + 4.0

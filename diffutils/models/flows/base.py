@@ -41,14 +41,26 @@ class Flow(nn.Module):
         super().__init__()
         self.shape = tuple(check_int("shape", size, 1) for size in shape)
         self.dim = math.prod(self.shape)
+        # values per channel that the last layer sees of one example
+        self.positions = 1
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map data (B, *shape) to noise (B, dim); return it with log |det dz/dx| (B,)."""
+        """Map data (B, *shape) to noise (B, dim); return it with log |det dz/dx| (B,).
+
+        Raises:
+            ValueError: for data of another shape.
+        """
+        check_example_shape("x", x, self.shape)
         return run_forward(self.layers, x)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Map noise (B, dim) to data (B, *shape); return it with log |det dx/dz| (B,)."""
+        """Map noise (B, dim) to data (B, *shape); return it with log |det dx/dz| (B,).
+
+        Raises:
+            ValueError: for noise of another shape.
+        """
+        check_example_shape("z", z, (self.dim,))
         return run_inverse(self.layers, z)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -74,12 +86,18 @@ class Flow(nn.Module):
         return -self.log_prob(x).mean()
 
     def start_from(self, x: Tensor) -> None:
-        """Set the layers that start from data by the batch ``x`` (B, *shape), unless that has been done before."""
+        """Set the layers that start from data by the batch ``x`` (B, *shape), unless that has been done before.
+
+        Raises:
+            ValueError: for data that is not finite, of the wrong shape, or of one value per channel.
+        """
         # every step comes here, and torch is slow to say that a layer lacks an attribute
         waiting = [layer for layer in self.modules() if "starting" in vars(layer) and not layer.started]
         if not waiting:
             return
         self._check(x)
+        why = "with more than one value per channel, as ActNorm starts from their standard deviation"
+        require(len(x) * self.positions > 1, "x.shape", tuple(x.shape), why)
         for layer in waiting:
             layer.starting = True
         try:
@@ -102,7 +120,13 @@ class Flow(nn.Module):
 
     def _check(self, x: Tensor) -> None:
         check_data("x", x, min_ndim=1)
-        require(tuple(x.shape[1:]) == self.shape, "x.shape", tuple(x.shape), f"(B, {', '.join(map(str, self.shape))})")
+        check_example_shape("x", x, self.shape)
+
+
+def check_example_shape(argument: str, x: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise ``ValueError`` unless x is (B, *shape); every pass through a flow comes here."""
+    if x.shape[1:] != shape:
+        require(False, f"{argument}.shape", tuple(x.shape), f"(B, {', '.join(map(str, shape))})")
 
 
 def run_forward(layers: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor]:

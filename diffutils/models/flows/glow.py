@@ -91,13 +91,13 @@ class InvertibleLinear(nn.Module):
         check_int("channels", channels, 1)
         rotation = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64))[0]
         permutation, lower, upper = torch.linalg.lu(rotation)
-        diagonal = upper.diagonal()
-        self.register_buffer("permutation", permutation.float())
+        diagonal, dtype = upper.diagonal(), torch.get_default_dtype()
+        self.register_buffer("permutation", permutation.to(dtype))
         self.register_buffer("identity", torch.eye(channels), persistent=False)
-        self.register_buffer("sign", diagonal.sign().float())
-        self.log_scale = nn.Parameter(diagonal.abs().log().float())
-        self.lower = nn.Parameter(lower.tril(-1).float())
-        self.upper = nn.Parameter(upper.triu(1).float())
+        self.register_buffer("sign", diagonal.sign().to(dtype))
+        self.log_scale = nn.Parameter(diagonal.abs().log().to(dtype))
+        self.lower = nn.Parameter(lower.tril(-1).to(dtype))
+        self.upper = nn.Parameter(upper.triu(1).to(dtype))
 
     def factors(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return P, L with its unit diagonal, and U + diag(s), each (C, C)."""

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from diffutils.models.flows.base import Flow, run_forward, run_inverse
+from diffutils.models.flows.base import Flow, check_example_shape, run_forward, run_inverse
 from diffutils.models.flows.coupling import AffineCoupling, leading
 from diffutils.models.flows.glow import ActNorm, InvertibleLinear, start_at_zero
 from diffutils.networks import seeded_init
@@ -109,9 +109,11 @@ class ImageGlow(Flow):
         with seeded_init(seed):
             chain = [Level(channels * 2**i, last=i == levels - 1, **sizes) for i in range(levels)]
             super().__init__((channels, height, width), chain)
+        self.positions = height * width // 4**levels
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map images (B, C, H, W) to noise (B, C H W); return it with log |det dz/dx| (B,)."""
+        check_example_shape("x", x, self.shape)
         parts, total = [], x.new_zeros(len(x))
         for level in self.layers:
             x, log_det = run_forward(level.layers, x)
@@ -123,6 +125,7 @@ class ImageGlow(Flow):
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Map noise (B, C H W) to images (B, C, H, W); return them with log |det dx/dz| (B,)."""
+        check_example_shape("z", z, (self.dim,))
         channels, height, width = self.shape
         # what leaves a level is half of what enters it, so the rest is halved each time
         sizes = [self.dim // 2 ** (i + 1) for i in range(len(self.layers) - 1)]
