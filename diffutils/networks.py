@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -22,6 +23,9 @@ from torch import Tensor, nn
 
 from diffutils.device import seed_default_generators
 from diffutils.validation import check_float, check_int, require
+
+# There is one global generator for all threads; a network may be built inside the block of another.
+_SEEDING = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -35,7 +39,7 @@ def seeded_init(seed: int | None) -> Iterator[None]:
     if seed is None:
         yield
         return
-    with torch.random.fork_rng(devices=[]):
+    with _SEEDING, torch.random.fork_rng(devices=[]):
         seed_default_generators(check_int("seed", seed, 0))
         yield
 

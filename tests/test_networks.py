@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -99,6 +100,20 @@ def test_the_seed_alone_fixes_the_weights_and_the_global_generator_is_untouched(
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
     assert not torch.equal(first.first.weight, MLP(2, seed=4).first.weight)
+
+
+def test_networks_built_at_once_by_several_threads_have_the_weights_of_their_seed() -> None:
+    expected, before = MLP(2, depth=1, seed=0).first.weight, torch.get_rng_state()
+    with ThreadPoolExecutor(16) as threads:
+        made = list(threads.map(lambda _: MLP(2, depth=1, seed=0).first.weight, range(200)))
+    assert all(torch.equal(weight, expected) for weight in made)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_seeded_network_may_be_built_within_another() -> None:
+    with seeded_init(1):
+        inner = MLP(2, seed=3)
+    assert torch.equal(inner.first.weight, MLP(2, seed=3).first.weight)
 
 
 def test_no_seed_means_the_global_generator() -> None:
