@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 import torch
+from torch import Tensor
 
 from diffutils.validation import check_int
 
@@ -78,3 +79,22 @@ def seed_default_generators(seed: int, device: torch.device | str = "cpu") -> No
             torch.cuda.manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
+
+
+def default_generators(device: torch.device) -> dict[str, Tensor]:
+    """Return the states of the generators that ``seed_default_generators`` seeds."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_default_generators(device: torch.device, state: dict[str, Tensor]) -> None:
+    """Put back what ``default_generators`` returned."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state["mps"].cpu())

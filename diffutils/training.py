@@ -79,16 +79,20 @@ def train(
         seed: fixes the batches, the noise inside the loss and dropout. (Initial weights are the model's own affair.)
         device: where to train; None means ``default_device()``. The model is moved there.
         precision: of the network's products, see ``speed.autocast``; the weights stay in float32.
-        compile_mode: how the model's networks are compiled, see ``speed.compile_networks``; None does not.
+        compile_mode: how the model's networks are compiled, see ``speed.compile_networks``; None does not. torch cannot
+            compile a ``GAN`` with r1 > 0, which is refused.
         progress: show a bar with the loss once training has taken two seconds.
 
     Returns:
         The losses, the seconds and the number of steps.
 
     Raises:
-        ValueError: if an argument is out of its range; before any work is done.
+        ValueError: if an argument is out of its range, before any work is done; or if the loss is not one number.
         TrainingError: (a RuntimeError) if a loss or gradient is not finite. It names the first bad step, and the
-            model holds the weights of the last block of steps known to be good.
+            model is as it was after the last block of steps known to be good.
+
+    Whatever ends the loop, an error or Ctrl-C too, the model is left in evaluation mode and with ``ema_decay`` holds the
+    averages of the steps made. The losses of such a run are lost; ``training_run.TrainingRun`` keeps them.
 
     Source: AdamW, Loshchilov & Hutter 2019; the moving average as in Ho et al. 2020, appendix B.
     """
@@ -98,8 +102,10 @@ def train(
         compile_mode=compile_mode,
     )  # fmt: skip
     start = time.perf_counter()
-    run.advance(progress=progress)
-    if run.averaged is not None:
-        restore(model, list(tensors(run.averaged)), counters=False)
-    model.eval()
+    try:
+        run.advance(progress=progress)
+    finally:
+        if run.averaged is not None:
+            restore(model, list(tensors(run.averaged)), counters=False)
+        model.eval()
     return TrainingRecord(run.losses.cpu(), time.perf_counter() - start, steps)

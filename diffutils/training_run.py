@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from diffutils.device import find_device, make_generator, seed_default_generators
+from diffutils.device import default_generators, find_device, make_generator, seed_default_generators, set_default_generators
 from diffutils.speed import COMPILE_MODES, PRECISIONS, autocast, compile_networks
-from diffutils.validation import check_bool, check_choice, check_data, check_float, check_int, require
+from diffutils.validation import accepts, check_bool, check_choice, check_data, check_float, check_int, require
 
 # The loss is looked at once per block: looking at every step would make a GPU wait for the CPU each time.
 BLOCK = 50
 # torch has fused AdamW kernels for these; elsewhere its default implementation is used.
 FUSED_DEVICES = ("cpu", "cuda", "mps")
 # What a state holds.
-STATE = {"step", "losses", "norms", "model", "averages", "optimizer", "scheduler", "generator", "layers"}
+STATE = set("arguments step losses norms model averages optimizer scheduler generator layers".split())
 # Seconds of training before a bar is shown.
 BAR_DELAY = 2.0
 
@@ -39,8 +39,7 @@ class TrainingError(RuntimeError):
 class TrainingRun:
     """The training loop, with a state that can be saved after any block of steps and put back later.
 
-    ``training.train`` is all that a notebook needs. A long run wants more: to look at the model while it is trained, to be
-    stopped, and to go on as if it had not been.
+    ``training.train`` is all that a notebook needs. A long run is looked at, stopped, and goes on as if it had not been.
 
     Args:
         block: steps between two looks at the losses; the other arguments are those of ``training.train``.
@@ -55,7 +54,7 @@ class TrainingRun:
         device: where the run trains.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: if an argument is out of its range; in ``advance``, if the loss is not one number.
     """
 
     def __init__(
@@ -79,28 +78,39 @@ class TrainingRun:
         block: int = BLOCK,
     ) -> None:
         check_data("data", data, min_ndim=1)
-        require(callable(getattr(model, "loss", None)), "model", type(model).__name__, "a module with a loss(x) method")
+        fits = accepts(getattr(model, "loss", None), data, generator=None)
+        require(fits, "model", type(model).__name__, "a module with a method loss(x, *, generator)")
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         require(len(self._parameters) > 0, "model", type(model).__name__, "a module with trainable parameters")
         dtype = self._parameters[0].dtype
         require(data.dtype == dtype, "data.dtype", data.dtype, f"{dtype}, as the model's weights: data.to({dtype})")
         self.steps = check_int("steps", steps, 1)
         self.batch_size = check_int("batch_size", batch_size, 1)
-        check_float("lr", lr, low=0.0)
+        lr = check_float("lr", lr, low=0.0)
         require(isinstance(betas, tuple) and len(betas) == 2, "betas", betas, "a pair of numbers in [0, 1)")
-        require(all(0 <= check_float("betas", b) < 1 for b in betas), "betas", betas, "a pair of numbers in [0, 1)")
-        check_float("weight_decay", weight_decay, low=0.0, inclusive=True)
+        betas = tuple(check_float("betas", b) for b in betas)
+        require(all(0 <= b < 1 for b in betas), "betas", betas, "a pair of numbers in [0, 1)")
+        weight_decay = check_float("weight_decay", weight_decay, low=0.0, inclusive=True)
         check_bool("cosine", cosine)
-        warmup = steps // 20 if warmup is None else check_int("warmup", warmup, 0, steps)
+        warmup = self.steps // 20 if warmup is None else check_int("warmup", warmup, 0, steps)
         self._clip_norm = math.inf if clip_norm is None else check_float("clip_norm", clip_norm, low=0.0)
         if ema_decay is not None:
-            check_float("ema_decay", ema_decay, 0.0, 1.0)
+            ema_decay = check_float("ema_decay", ema_decay, 0.0, 1.0)
         self._seed, self._block = check_int("seed", seed, 0), check_int("block", block, 1)
         self.precision = check_choice("precision", precision, PRECISIONS)
         if compile_mode is not None:
             check_choice("compile_mode", compile_mode, COMPILE_MODES)
+            allowed = "None for a loss with a gradient in it (GAN with r1 > 0), which torch cannot compile"
+            require(not getattr(model, "differentiates_twice", False), "compile_mode", compile_mode, allowed)
 
         self.device = find_device(device)
+        # Without the cosine, ``steps`` says where a run ends and nothing else.
+        self._arguments = {
+            "cosine": cosine, "steps": self.steps if cosine else None, "warmup": warmup, "batch_size": self.batch_size,
+            "lr": lr, "betas": betas, "weight_decay": weight_decay, "clip_norm": self._clip_norm, "ema_decay": ema_decay,
+            "seed": self._seed, "precision": precision, "compile_mode": compile_mode, "device": self.device.type,
+            "data.shape": tuple(data.shape), "frozen": [n for n, p in model.named_parameters() if not p.requires_grad],
+        }  # fmt: skip
         self.model, self.data = model.to(self.device).train(), data.to(self.device)
         self.generator = make_generator(seed, self.device)
         self.optimizer = torch.optim.AdamW(
@@ -149,7 +159,7 @@ class TrainingRun:
                         raise
                     good = snapshot(self._models)
                     bar.set_postfix(loss=f"{self.losses[checked : self.step].mean().item():.4f}", refresh=False)
-                    checked, self._layers_state = self.step, _layers_state(self.device)
+                    checked, self._layers_state = self.step, default_generators(self.device)
                     if after_block is not None:
                         after_block(self)
         self._stopping = False
@@ -159,16 +169,17 @@ class TrainingRun:
         self._stopping = True
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that the steps to come depend on, but for the data and the arguments.
+        """Return everything that the steps to come depend on, but for the data.
 
-        A run with the same arguments that loads it goes on, on the same kind of device, bit for bit. The tensors are
-        the run's own: save or copy them before the next step.
+        A run with the same arguments and the same kind of device that loads it goes on bit for bit. The tensors are the
+        run's own: save or copy them before the next step.
 
         Raises:
             TrainingError: if ``advance`` has raised it and no state has been put back since.
         """
         self._refuse_if_broken()
         return {
+            "arguments": self._arguments,
             "step": self.step,
             "losses": self.losses[: self.step].cpu(),
             "norms": self.norms[: self.step].cpu(),
@@ -181,22 +192,28 @@ class TrainingRun:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what ``state_dict`` returned.
+        """Put back what ``state_dict`` returned; a state that is refused leaves the run as it was.
 
         Raises:
-            ValueError: if it is no such state, has made more steps than this run has, or holds averages where this run
-                has none.
+            ValueError: if it is no such state, comes from a run with other arguments (``block`` may differ, and without
+                ``cosine`` also ``steps``), or has made more steps than this run has.
             RuntimeError: if the weights do not fit the model.
         """
         missing = STATE - set(state)
         require(not missing, "state", sorted(state), f"what state_dict returns; it lacks {', '.join(sorted(missing))}")
         step = check_int("state['step']", state["step"], 0, self.steps)
-        fits = (state["averages"] is None) == (self.averaged is None)
-        require(fits, "state['averages']", state["averages"] and "given", "given if, and only if, ema_decay is")
-        self.model.load_state_dict(state["model"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averages"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, mine in self._arguments.items():
+            found = state["arguments"].get(name)
+            require(found == mine, f"the state's {name}", found, f"this run's, {mine!r}")
+        before = snapshot(self._models)
+        try:
+            for held, part in zip(self._models, ("model", "averages")):
+                held.load_state_dict(state[part])
+            # torch keeps the tensors that it is given, and the next step would change them
+            self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        except Exception:
+            restore(self._models, before)
+            raise
         self._scheduler.load_state_dict({**state["scheduler"], "lr_lambdas": [None]})
         self.generator.set_state(state["generator"].cpu())
         self._layers_state = state["layers"]
@@ -217,6 +234,8 @@ class TrainingRun:
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, self.precision):
             loss = self._loss()
+        single = isinstance(loss, Tensor) and loss.numel() == 1
+        require(single, "model.loss", getattr(loss, "shape", loss), "one number, such as the mean over the batch")
         self._backward(loss)
         self.norms[self.step] = self._clip_gradient()
         self.optimizer.step()
@@ -260,32 +279,15 @@ class TrainingRun:
     @contextlib.contextmanager
     def _seeded_layers(self) -> Iterator[None]:
         """Dropout draws from torch's global generators: seed them here, and leave them as they were found."""
-        found = _layers_state(self.device)
+        found = default_generators(self.device)
         try:
             if self._layers_state is None:
                 seed_default_generators(self._seed, self.device)
             else:
-                _set_layers_state(self.device, self._layers_state)
+                set_default_generators(self.device, self._layers_state)
             yield
         finally:
-            _set_layers_state(self.device, found)
-
-
-def _layers_state(device: torch.device) -> dict[str, Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        state["mps"] = torch.mps.get_rng_state()
-    return state
-
-
-def _set_layers_state(device: torch.device, state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["cpu"].cpu())
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
-    elif device.type == "mps":
-        torch.mps.set_rng_state(state["mps"].cpu())
+            set_default_generators(self.device, found)
 
 
 def lr_factor(step: int, steps: int, warmup: int, cosine: bool = True) -> float:

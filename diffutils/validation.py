@@ -5,6 +5,7 @@ Every public function calls these before it computes anything, so that a mistake
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -64,6 +65,15 @@ def check_choice(argument: str, value: Any, choices: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
+
+
+def accepts(function: Any, *arguments: Any, **named: Any) -> bool:
+    """Return whether ``function`` is a function that can be called with these arguments; it is not called."""
+    try:
+        inspect.signature(function).bind(*arguments, **named)
+    except TypeError:
+        return False
+    return True
 
 
 def check_same_shape(argument: str, value: Tensor, name: str, like: Tensor) -> Tensor:

@@ -257,6 +257,14 @@ def test_bad_input_is_refused():
         GAN().sample(0)
 
 
+def test_r1_is_not_compiled_and_the_model_stays_fit_for_training():
+    gan, options = GAN(r1=1.0, hidden=8), dict(steps=2, batch_size=16, device="cpu", progress=False)
+    with pytest.raises(ValueError, match="compile_mode must be None for a loss with a gradient in it .*r1 > 0.*, got 'default'"):
+        train(gan, points(), compile_mode="default", **options)
+    assert all(network._compiled_call_impl is None for network in gan.children())
+    train(gan, points(), **options)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_cpu_generator_serves_a_model_on_a_gpu():
     gan = GAN(hidden=8)

@@ -164,7 +164,7 @@ def test_a_checkpoint_runs_no_code(tmp_path) -> None:
 @pytest.mark.parametrize("content", [{"weights": torch.zeros(2)}, torch.zeros(3), {"format": "diffutils.train 0"}])
 def test_a_foreign_checkpoint_is_refused(tmp_path, content) -> None:
     torch.save(content, tmp_path / "checkpoint.pt")
-    with pytest.raises(CheckpointError, match="not one of this program: format must be 'diffutils.train 3'"):
+    with pytest.raises(CheckpointError, match="not one of this program: format must be 'diffutils.train 4'"):
         load_model(tmp_path)
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         load_model(tmp_path / "nothing.pt")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -131,11 +133,29 @@ def test_data_and_global_generator_are_left_alone() -> None:
 def test_a_broken_step_is_named_and_good_weights_are_kept(step: int, how: str) -> None:
     model = Regression(step, how)
     with pytest.raises(TrainingError, match=f"the {how} is not finite at step {step} of 120"):
-        run(model, ema_decay=0.9)
+        run(model)
     good_steps = (step - 1) // BLOCK * BLOCK
     assert (model.weight.item(), model.bias.item()) == model.history[good_steps]
     assert len(set(model.history[: good_steps + 1])) == good_steps + 1
     assert issubclass(TrainingError, RuntimeError)
+
+
+@pytest.mark.parametrize("error", [TrainingError, KeyboardInterrupt])
+def test_whatever_ends_the_loop_the_model_holds_its_averages_and_is_ready_for_use(error) -> None:
+    class Ending(Regression):
+        def loss(self, x: torch.Tensor, *, generator: torch.Generator | None = None) -> torch.Tensor:
+            if int(self.calls) == BLOCK + 10 and error is KeyboardInterrupt:
+                raise error
+            return super().loss(x, generator=generator)
+
+    model = Ending(BLOCK + 11)
+    with pytest.raises(error):
+        run(model, ema_decay=0.9)
+    made = BLOCK if error is TrainingError else BLOCK + 10
+    whole = TrainingRun(Regression(), line(), steps=120, batch_size=64, lr=0.05, ema_decay=0.9, device="cpu", block=10)
+    whole.advance(after_block=lambda run: run.stop() if run.step == made else None)
+    assert not model.training and torch.equal(model.weight, whole.averaged.weight)
+    assert not torch.equal(model.weight, whole.model.weight)
 
 
 def test_the_message_says_which_weights_are_held() -> None:
@@ -174,9 +194,23 @@ def test_it_refuses_bad_data(data) -> None:
 def test_it_refuses_a_model_without_loss_or_weights() -> None:
     with pytest.raises(ValueError, match="loss"):
         run(nn.Linear(1, 1))
+    for loss in (3, lambda x: x.mean(), lambda *, generator: 0.0):
+        model = Regression()
+        model.loss = loss
+        with pytest.raises(ValueError, match=r"model must be a module with a method loss\(x, \*, generator\), got 'Reg"):
+            run(model)
     frozen = Regression().requires_grad_(False)
     with pytest.raises(ValueError, match="trainable"):
         run(frozen)
+
+
+@pytest.mark.parametrize(("loss", "found"), [(lambda x, *, generator: x[:, :1], r"torch.Size\(\[64, 1\]\)"),
+                                             (lambda x, *, generator: 3.0, "3.0")])  # fmt: skip
+def test_it_refuses_a_loss_that_is_not_one_number(loss, found) -> None:
+    model = Regression()
+    model.loss = loss
+    with pytest.raises(ValueError, match=f"model.loss must be one number, such as the mean over the batch, got {found}"):
+        run(model)
 
 
 def test_frozen_weights_stay() -> None:
@@ -333,11 +367,66 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
     state = stopped_at(50, Dropping()).state_dict()
     with pytest.raises(ValueError, match=r"state\['step'\] must be an integer in 0..40, got 50"):
         TrainingRun(Dropping(), line(), **{**OPTIONS, "steps": 40}).load_state_dict(state)
-    with pytest.raises(ValueError, match="averages"):
-        TrainingRun(Dropping(), line(), **{**OPTIONS, "ema_decay": None}).load_state_dict(state)
     del state["optimizer"]
     with pytest.raises(ValueError, match="state must be what state_dict returns; it lacks optimizer"):
         TrainingRun(Dropping(), line(), **OPTIONS).load_state_dict(state)
+
+
+OTHER = [
+    ("steps", 100, "100, got 90"), ("batch_size", 8, "8, got 16"), ("lr", 0.1, "0.1, got 0.05"),
+    ("betas", (0.5, 0.9), "(0.5, 0.9), got (0.9, 0.999)"), ("weight_decay", 0, "0.0, got 0.1"), ("warmup", 7, "7, got 4"),
+    ("cosine", False, "False, got True"), ("clip_norm", None, "inf, got 1.0"), ("ema_decay", None, "None, got 0.9"),
+    ("ema_decay", 0.8, "0.8, got 0.9"), ("seed", 4, "4, got 3"), ("precision", "bfloat16", "'bfloat16', got 'float32'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value", "both"), OTHER)
+def test_a_state_of_other_arguments_is_refused_and_changes_nothing(name, value, both) -> None:
+    state = stopped_at(50, Dropping()).state_dict()
+    other = TrainingRun(Dropping(), line(), **{**OPTIONS, name: value})
+    before = [value.clone() for value in all_of(other)]
+    with pytest.raises(ValueError, match=f"the state's {name} must be this run's, {re.escape(both)}$"):
+        other.load_state_dict(state)
+    assert other.step == 0 and all(map(torch.equal, before, all_of(other)))
+
+
+def test_a_state_of_other_data_or_frozen_weights_is_refused() -> None:
+    state, frozen = stopped_at(50, Dropping()).state_dict(), Dropping()
+    frozen.bias.requires_grad_(False)
+    for model, data, message in ((Dropping(), line(399), r"data.shape must be this run's, \(399, 2\), got \(400, 2\)"),
+                                 (frozen, line(), r"frozen must be this run's, \['bias'\], got \[\]")):  # fmt: skip
+        with pytest.raises(ValueError, match=f"the state's {message}"):
+            TrainingRun(model, data, **OPTIONS).load_state_dict(state)
+
+
+@pytest.mark.parametrize("part", ["model", "averages", "optimizer"])
+def test_a_state_with_a_part_that_does_not_fit_leaves_the_run_as_it_was(part) -> None:
+    state, run = stopped_at(50, Dropping()).state_dict(), TrainingRun(Dropping(), line(), **OPTIONS)
+    before = [value.clone() for value in all_of(run)]
+    wrong = {"model": {"bias": torch.ones(1)}, "averages": {"bias": torch.ones(1)}, "optimizer": {"param_groups": []}}
+    with pytest.raises((RuntimeError, ValueError, KeyError)):
+        run.load_state_dict({**state, part: wrong[part]})
+    assert run.step == 0 and all(map(torch.equal, before, all_of(run)))
+
+
+def test_without_a_cosine_a_run_may_go_on_for_more_steps() -> None:
+    options = {**OPTIONS, "cosine": False, "warmup": 5}
+    longer = TrainingRun(Dropping(), line(noise=1.0), **{**options, "steps": 120})
+    longer.load_state_dict(stopped_at(90, Dropping(), **options).state_dict())
+    longer.advance()
+    whole = TrainingRun(Dropping(), line(noise=1.0), **{**options, "steps": 120})
+    whole.advance()
+    assert longer.step == 120 and all(map(torch.equal, all_of(whole), all_of(longer)))
+
+
+def test_a_state_stays_as_it_is_while_the_run_that_loaded_it_goes_on() -> None:
+    state = copy.deepcopy(stopped_at(50, Dropping()).state_dict())
+    runs = [TrainingRun(Dropping(), line(noise=1.0), **OPTIONS) for _ in range(2)]
+    for run in runs:
+        run.load_state_dict(state)
+        run.advance()
+    assert all(map(torch.equal, *map(all_of, runs)))
+    assert state["optimizer"]["state"][0]["step"] == 50
 
 
 # -- options for speed -------------------------------------------------------------------------------------------------

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from diffutils.validation import check_bool, check_choice, check_data, check_dtype, check_float, check_int, check_same_shape
+from diffutils.validation import (
+    accepts,
+    check_bool,
+    check_choice,
+    check_data,
+    check_dtype,
+    check_float,
+    check_int,
+    check_same_shape,
+)
 
 
 @pytest.mark.parametrize("value", [1, 5, np.int64(3), torch.tensor(2)])
@@ -104,3 +113,13 @@ def test_float64_data_meet_no_smaller_weights() -> None:
         sentence = rf"x.dtype must be {dtype}, as the model's weights: x.to\({dtype}\), got torch.float64"
         with pytest.raises(ValueError, match=sentence):
             check_dtype("x", x.double(), model.to(dtype))
+
+
+
+@pytest.mark.parametrize(
+    ("function", "fits"),
+    [(lambda x, *, generator: 0, True), (lambda x, generator=None: 0, True), (lambda x, **more: 0, True),
+     (lambda x: 0, False), (lambda *, generator: 0, False), (lambda x, y, *, generator: 0, False), (None, False)],
+)  # fmt: skip
+def test_whether_a_function_can_be_called_so(function, fits) -> None:
+    assert accepts(function, 1, generator=None) is fits

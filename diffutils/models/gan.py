@@ -68,6 +68,11 @@ class GAN(nn.Module):
             self.generator_network = fully_connected(latent_dim, dim, hidden=hidden, depth=depth)
             self.discriminator_network = fully_connected(dim, 1, hidden=hidden, depth=depth, fourier=fourier)
 
+    @property
+    def differentiates_twice(self) -> bool:
+        """Whether the loss holds a gradient of a network, so that training differentiates that network twice."""
+        return self.r1 > 0
+
     @classmethod
     def for_points(cls, dim: int = 2, *, seed: int = 0) -> GAN:
         """Return the book's GAN of points: three hidden layers, and R1 with weight 1.

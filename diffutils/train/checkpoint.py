@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 NAME, RECIPE = "checkpoint.pt", "recipe.json"
-FORMAT = "diffutils.train 3"
+FORMAT = "diffutils.train 4"
 # The end of the names of files that are being written.
 UNFINISHED = ".unfinished"
 
