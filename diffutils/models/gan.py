@@ -64,14 +64,11 @@ class GAN(nn.Module):
         self.dim = check_int("dim", dim, 1)
         self.latent_dim = check_int("latent_dim", latent_dim, 1)
         self.r1 = check_float("r1", r1, 0.0, inclusive=True)
+        # the penalty is a gradient, of which training takes the gradient
+        self.differentiates_twice = self.r1 > 0
         with seeded_init(seed):
             self.generator_network = fully_connected(latent_dim, dim, hidden=hidden, depth=depth)
             self.discriminator_network = fully_connected(dim, 1, hidden=hidden, depth=depth, fourier=fourier)
-
-    @property
-    def differentiates_twice(self) -> bool:
-        """Whether the loss holds a gradient of a network, so that training differentiates that network twice."""
-        return self.r1 > 0
 
     @classmethod
     def for_points(cls, dim: int = 2, *, seed: int = 0) -> GAN:

@@ -46,20 +46,12 @@ class Flow(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map data (B, *shape) to noise (B, dim); return it with log |det dz/dx| (B,).
-
-        Raises:
-            ValueError: for data of another shape.
-        """
+        """Map data (B, *shape) to noise (B, dim); return it with log |det dz/dx| (B,). Other shapes are refused (ValueError)."""
         check_example_shape("x", x, self.shape)
         return run_forward(self.layers, x)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Map noise (B, dim) to data (B, *shape); return it with log |det dx/dz| (B,).
-
-        Raises:
-            ValueError: for noise of another shape.
-        """
+        """Map noise (B, dim) to data (B, *shape); return it with log |det dx/dz| (B,). Other shapes are refused (ValueError)."""
         check_example_shape("z", z, (self.dim,))
         return run_inverse(self.layers, z)
 
@@ -88,8 +80,7 @@ class Flow(nn.Module):
     def start_from(self, x: Tensor) -> None:
         """Set the layers that start from data by the batch ``x`` (B, *shape), unless that has been done before.
 
-        Raises:
-            ValueError: for data that is not finite, of the wrong shape, or of one value per channel.
+        Data as ``loss`` refuses them are refused here, and a batch with one value per channel too.
         """
         # every step comes here, and torch is slow to say that a layer lacks an attribute
         waiting = [layer for layer in self.modules() if "starting" in vars(layer) and not layer.started]
