@@ -93,10 +93,33 @@ def test_the_shape_of_the_images_is_known_before_they_are_read(tmp_path, data) -
 def test_a_folder_with_a_run_is_not_overwritten(whole, capsys) -> None:
     files = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
     assert main(words(whole)) == 2
-    assert "out must be a folder without a run, or --resume given" in capsys.readouterr().err
+    refused = "out must be a folder without checkpoint.pt, recipe.json, metrics.csv, or the folder of a run with --resume given"
+    assert refused in capsys.readouterr().err
     assert main(words(whole, "--resume", lr=1e-3)) == 2
     assert "--lr must be 0.004, as the run began, or left out with --resume, got 0.001" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == files
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "recipe.json", "metrics.csv"])
+@pytest.mark.parametrize("more", [(), ("--resume",)])
+def test_a_file_of_someone_else_is_not_overwritten(tmp_path, capsys, name, more) -> None:
+    """What a run would write over; a table without a recipe is no run's, so that --resume does not take it either."""
+    (tmp_path / name).write_text("{}")
+    assert main(words(tmp_path, *more)) == 2
+    assert "error: " in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "{}"
+
+
+def test_what_looks_unfinished_and_is_not_of_the_run_stays(tmp_path) -> None:
+    names = ["chapter.unfinished", "checkpoint.pt.old.unfinished", "deep/checkpoint.pt.1.unfinished", "samples/a.unfinished"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("draft")
+    left = [tmp_path / name for name in ("recipe.json.7.unfinished", "samples/step-00000020.png.12.unfinished")]
+    for path in left:
+        path.write_text("half")
+    assert main(words(tmp_path, steps=5)) == 0
+    assert [(tmp_path / name).read_text() for name in names] == ["draft"] * 4 and not any(path.exists() for path in left)
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_begins_again_with_its_own_recipe(tmp_path, whole, capsys) -> None:

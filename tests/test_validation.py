@@ -120,6 +120,6 @@ def test_float64_data_meet_no_smaller_weights() -> None:
     ("function", "fits"),
     [(lambda x, *, generator: 0, True), (lambda x, generator=None: 0, True), (lambda x, **more: 0, True),
      (lambda x: 0, False), (lambda *, generator: 0, False), (lambda x, y, *, generator: 0, False), (None, False)],
-)  # fmt: skip
+)
 def test_whether_a_function_can_be_called_so(function, fits) -> None:
     assert accepts(function, 1, generator=None) is fits

@@ -11,16 +11,18 @@ import io
 import json
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-NAME, RECIPE = "checkpoint.pt", "recipe.json"
+NAME, RECIPE, TABLE, SAMPLES = "checkpoint.pt", "recipe.json", "metrics.csv", "samples"
 FORMAT = "diffutils.train 4"
-# The end of the names of files that are being written.
+# The end of the names of files that are being written, and the whole names that this program gives.
 UNFINISHED = ".unfinished"
+OURS = re.compile(rf"({re.escape(NAME)}|{re.escape(RECIPE)}|{re.escape(TABLE)}|step-\d+\.png)\.\d+{re.escape(UNFINISHED)}")
 
 
 class CheckpointError(RuntimeError):
@@ -123,6 +125,7 @@ def put_back(path: Path, load_state_dict: Callable[[dict[str, Any]], Any], state
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed process was writing."""
-    for path in folder.rglob(f"*{UNFINISHED}"):
-        path.unlink(missing_ok=True)
+    """Remove what a killed process was writing in a run's folder; a file of any other name stays."""
+    for path in (*folder.iterdir(), *(folder / SAMPLES).iterdir()):
+        if OURS.fullmatch(path.name):
+            path.unlink(missing_ok=True)

@@ -46,8 +46,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    made.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run, made if missing")
-    made.add_argument("--resume", action="store_true", help="go on with the run in that folder, or begin it")
+    made.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run, made if missing; other files in it stay")
+    made.add_argument("--resume", action="store_true", help="go on with the run in that folder, or begin it; needed where it holds one")
     _add_fields(made.add_argument_group("what is trained (kept by --resume)"), Recipe)
     _add_fields(made.add_argument_group("what is written, and when"), Outputs)
     return made
@@ -85,6 +85,9 @@ def main(arguments: list[str]) -> int:
         path = out / checkpoint.NAME
         state = checkpoint.load(path) if resume and path.exists() else None
         saved = state["recipe"] if state else checkpoint.load_recipe(out) if resume else None
+        taken = [name for name in (checkpoint.NAME, checkpoint.RECIPE, checkpoint.TABLE) if (out / name).exists()]
+        free = f"a folder without {', '.join(taken)}, or the folder of a run with --resume given"
+        require(saved is not None or not taken, "out", str(out), free)
         recipe = Recipe(**recipe_given) if saved is None else _resumed(saved, recipe_given)
         session = Session(_accelerator(), out, recipe, outputs, state)
     except (ValueError, RuntimeError, OSError) as error:

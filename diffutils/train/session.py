@@ -60,7 +60,7 @@ class Session:
 
     Raises:
         ValueError: if an argument does not fit the others or the number of processes, the data cannot be read or are not
-            those the run began with, or the folder holds another run.
+            those the run began with.
         CheckpointError: if the checkpoint does not fit this version of the package.
         OSError: if the folder cannot be written.
     """
@@ -70,8 +70,6 @@ class Session:
     ) -> None:
         self.out, self.recipe, self.outputs = out, recipe, outputs
         self.writes = accelerator.is_main_process
-        kept = out / checkpoint.NAME
-        require(state is not None or not kept.exists(), "out", str(out), "a folder without a run, or --resume given")
         check_int("sample_steps", outputs.sample_steps, 1, recipe.timesteps)
         share_of(recipe.batch, accelerator.num_processes)
         self._shape = recipe.image_shape()
@@ -85,7 +83,7 @@ class Session:
             seed=recipe.seed, precision=recipe.precision, compile_mode=recipe.compile_mode, block=outputs.log_every,
         )  # fmt: skip
         if state is not None:
-            checkpoint.put_back(kept, self.training.load_state_dict, state["run"])
+            checkpoint.put_back(out / checkpoint.NAME, self.training.load_state_dict, state["run"])
         # Every process looks whether the folder holds a run before the first of them writes there.
         wait_for_everyone(accelerator)
         if self.writes:
@@ -138,7 +136,7 @@ class Session:
         speed = made * self.recipe.batch / (time.perf_counter() - self._clock)
         values = (run.losses[start : run.step].mean(), run.norms[start : run.step].mean())
         row = [run.step, *(f"{float(value):.6g}" for value in (*values, speed))]
-        with open(self.out / "metrics.csv", "a", newline="") as file:
+        with open(self.out / checkpoint.TABLE, "a", newline="") as file:
             csv.writer(file).writerow(row)
         self._logged = run.step
 
@@ -159,20 +157,21 @@ class Session:
         x = sampler.sample((self.outputs.samples, *self._shape), generator=generator, precision=self.recipe.precision)
         buffer = io.BytesIO()
         images.sheet(x.float().cpu()).save(buffer, format="png")
-        checkpoint.write_atomically(self.out / "samples" / f"step-{run.step:08d}.png", buffer.getvalue())
+        checkpoint.write_atomically(self.out / checkpoint.SAMPLES / f"step-{run.step:08d}.png", buffer.getvalue())
 
     def _prepare(self, step: int) -> None:
         """Make the folder fit for a run that has made ``step`` steps: nothing half written, no row of later steps."""
-        (self.out / "samples").mkdir(parents=True, exist_ok=True)
+        (self.out / checkpoint.SAMPLES).mkdir(parents=True, exist_ok=True)
         checkpoint.remove_unfinished(self.out)
-        table = self.out / "metrics.csv"
+        # First: a folder that holds a table and no recipe is taken for someone else's.
+        recipe = json.dumps(self.recipe.as_dict(), indent=2) + "\n"
+        checkpoint.write_atomically(self.out / checkpoint.RECIPE, recipe.encode())
+        table = self.out / checkpoint.TABLE
         rows = list(csv.reader(io.StringIO(table.read_text()))) if step and table.exists() else [list(COLUMNS)]
         kept = rows[:1] + [row for row in rows[1:] if len(row) == len(COLUMNS) and int(row[0]) <= step]
         text = io.StringIO(newline="")
         csv.writer(text).writerows(kept)
         checkpoint.write_atomically(table, text.getvalue().encode())
-        recipe = json.dumps(self.recipe.as_dict(), indent=2) + "\n"
-        checkpoint.write_atomically(self.out / checkpoint.RECIPE, recipe.encode())
 
     def _say(self, text: str) -> None:
         if self.writes:

@@ -21,6 +21,7 @@ FAULTS = {
         ("a foreign file let in", "load", "if found != FORMAT:", "if False:"),
         ("what does not fit ends in a raw error", "put_back", "(ValueError, RuntimeError)", "KeyError"),
         ("what a kill left is kept", "remove_unfinished", "path.unlink(missing_ok=True)", "pass"),
+        ("another's files removed", "remove_unfinished", "OURS.fullmatch(path.name)", "path.name.endswith(UNFINISHED)"),
     ],
     "diffutils.train.images": [
         ("the corner taken for the middle", "_read", "(size, size), Image.Resampling.LANCZOS",
@@ -48,9 +49,8 @@ FAULTS = {
          "fits = True"),
     ],
     "diffutils.train.session": [
-        ("a run written over", "Session.__init__", "state is not None or not kept.exists()", "True"),
         ("other images let in", "Session.__init__", 'state is None or state["images"] == self._hash', "True"),
-        ("resumed from the first step", "Session.__init__", 'checkpoint.put_back(kept, self.training.load_state_dict, state["run"])', "pass"),
+        ("resumed from the first step", "Session.__init__", 'checkpoint.put_back(out / checkpoint.NAME, self.training.load_state_dict, state["run"])', "pass"),
         ("rows of steps that were lost stay", "Session._prepare", "and int(row[0]) <= step", ""),
         ("the mean of all losses in each row", "Session._log", "start = run.step - self._logged, self._logged",
          "start = run.step - self._logged, 0"),
@@ -58,6 +58,7 @@ FAULTS = {
         ("a signal not heard", "Session.stop", "self.training.stop()", "pass"),
     ],
     "diffutils.train.command": [
+        ("a run written over", "main", "saved is not None or not taken", "True"),
         ("a resumed run takes other options", "_resumed", "if saved[name] != value:", "if False:"),
         ("a run without a checkpoint forgets its recipe", "main", "checkpoint.load_recipe(out) if resume else None", "None"),
     ],
