@@ -141,6 +141,42 @@ def test_twenty_kills_lose_nothing_but_the_steps_since_the_last_checkpoint(tmp_p
     assert resumed >= 5
 
 
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path, capsys) -> None:
+    """The second is refused, whether it would go on or begin; a run that was killed holds its folder no longer."""
+    out, steps = tmp_path / "run", dict(steps=300, sample_every=50)
+    first = in_a_process_of_its_own(words(out, **steps))
+    while not (out / "checkpoint.pt").exists():
+        time.sleep(0.001)
+    assert main(words(out, "--resume", **steps)) == 2 and first.is_alive()
+    assert "out must be a folder in which no other process trains" in capsys.readouterr().err
+    first.kill()
+    first.join()
+    assert main(words(out, "--resume", **steps)) == 0 and not (out / "checkpoint.pt.lock").exists()
+    assert [row[0] for row in losses_of(out)[1:]] == [str(step) for step in range(5, 301, 5)]
+
+
+def test_a_run_does_not_go_back_behind_what_another_process_made_while_it_began(tmp_path, whole, monkeypatch, capsys) -> None:
+    """One whose checkpoint was read before the other ended, and one that found an empty folder."""
+    build = Recipe.build
+
+    def slowly(*arguments) -> DDPM:
+        shutil.copytree(whole, tmp_path / "run", dirs_exist_ok=True)
+        return build(*arguments)
+
+    assert main(words(tmp_path / "run", steps=5, sample_every=100)) == 0
+    early = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    for more in ((), ("--resume",)):
+        shutil.rmtree(tmp_path / "run")
+        if more:
+            (tmp_path / "run").mkdir()
+            (tmp_path / "run" / "checkpoint.pt").write_bytes(early)
+        with monkeypatch.context() as patch:
+            patch.setattr(Recipe, "build", slowly)
+            assert main(words(tmp_path / "run", *more, steps=5, sample_every=100)) == 2
+        assert "out must be a folder in which no other process trained meanwhile" in capsys.readouterr().err
+        assert losses_of(tmp_path / "run") == losses_of(whole)
+
+
 def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(tmp_path, monkeypatch) -> None:
     out, long = tmp_path / "run", dict(steps=40, checkpoint_every=40, sample_every=40)
     backward = ParallelRun._backward

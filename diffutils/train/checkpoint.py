@@ -19,6 +19,8 @@ from typing import Any
 import torch
 
 NAME, RECIPE, TABLE, SAMPLES = "checkpoint.pt", "recipe.json", "metrics.csv", "samples"
+# Held by the process that trains in a folder.
+LOCK = f"{NAME}.lock"
 FORMAT = "diffutils.train 4"
 # The end of the names of files that are being written, and the whole names that this program gives.
 UNFINISHED = ".unfinished"

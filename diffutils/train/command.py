@@ -98,6 +98,7 @@ def main(arguments: list[str]) -> int:
     except (TrainingError, checkpoint.CheckpointError, OSError) as error:
         return _fail(error, 1)
     finally:
+        session.close()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -9,6 +10,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from diffutils.device import make_generator
 from diffutils.samplers import DDIM
@@ -60,7 +63,7 @@ class Session:
 
     Raises:
         ValueError: if an argument does not fit the others or the number of processes, the data cannot be read or are not
-            those the run began with.
+            those the run began with, or another process trains in the folder or has done so since ``state`` was read.
         CheckpointError: if the checkpoint does not fit this version of the package.
         OSError: if the folder cannot be written.
     """
@@ -109,6 +112,13 @@ class Session:
         by = "" if processes == 1 else f" by {processes} processes"
         self._say(f"all {self.recipe.steps} steps made{by}: {self.out}")
         return 0
+
+    def close(self) -> None:
+        """Let other processes train in the folder; the system does this for a process that is killed."""
+        if self.writes:
+            with contextlib.suppress(OSError):  # Windows keeps a file that is open
+                (self.out / checkpoint.LOCK).unlink()
+            self._lock.release()
 
     def stop(self, number: int, frame: Any = None) -> None:
         """Handle a signal: end after the step that is being made, with a checkpoint.
@@ -160,8 +170,21 @@ class Session:
         checkpoint.write_atomically(self.out / checkpoint.SAMPLES / f"step-{run.step:08d}.png", buffer.getvalue())
 
     def _prepare(self, step: int) -> None:
-        """Make the folder fit for a run that has made ``step`` steps: nothing half written, no row of later steps."""
+        """Take the folder, and make it fit for a run that has made ``step`` steps.
+
+        Nothing there is half written, and no row is of later steps. Where a file system has no locks, as some that are
+        shared over a network, this raises ``OSError``, or a killed run's lock must be removed by hand.
+        """
         (self.out / checkpoint.SAMPLES).mkdir(parents=True, exist_ok=True)
+        kept, lock = self.out / checkpoint.NAME, self.out / checkpoint.LOCK
+        self._lock = FileLock(lock, timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            alone = f"a folder in which no other process trains, as the one that holds {lock.name} does"
+            raise ValueError(f"out must be {alone}, got {str(self.out)!r}") from None
+        same = step == (checkpoint.load(kept)["run"]["step"] if kept.exists() else 0)
+        require(same, "out", str(self.out), "a folder in which no other process trained meanwhile")
         checkpoint.remove_unfinished(self.out)
         # First: a folder that holds a table and no recipe is taken for someone else's.
         recipe = json.dumps(self.recipe.as_dict(), indent=2) + "\n"

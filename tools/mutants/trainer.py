@@ -55,6 +55,9 @@ FAULTS = {
         ("the mean of all losses in each row", "Session._log", "start = run.step - self._logged, self._logged",
          "start = run.step - self._logged, 0"),
         ("samples of the last weights", "Session._draw", "DDIM(run.averaged,", "DDIM(run.model,"),
+        ("two processes in one folder", "Session._prepare", "self._lock.acquire()", "pass"),
+        ("a folder kept after the end", "Session.close", "self._lock.release()", "pass"),
+        ("a checkpoint that another has gone beyond let in", "Session._prepare", 'require(same, "out"', 'require(True, "out"'),
         ("a signal not heard", "Session.stop", "self.training.stop()", "pass"),
     ],
     "diffutils.train.command": [
