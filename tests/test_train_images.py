@@ -38,6 +38,28 @@ def test_a_folder_without_images_or_with_a_broken_one_is_refused(tmp_path) -> No
         images.load(str(tmp_path), size=8, channels=3)
 
 
+@pytest.mark.parametrize("name, offset, written", [
+    ("chunk.png", 37, b"\xff"),  # the type of a chunk is no word
+    ("header.png", 8, b"\0\0\0\1"),  # a header of one byte
+    ("huge.bmp", 18, b"\xff\xff\0\0\xff\xff\0\0"),  # more pixels than Pillow reads
+])  # fmt: skip
+def test_a_damaged_image_is_named(tmp_path, name, offset, written) -> None:
+    path = tmp_path / name
+    Image.new("RGB", (16, 16)).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:offset] + written + whole[offset + len(written) :])
+    with pytest.raises(ValueError, match=f"data must be a folder of images that can be read, .*, got .*{name}: "):
+        images.load(str(tmp_path), size=8, channels=3)
+
+
+def test_hidden_files_and_folders_are_no_images(tmp_path) -> None:
+    folder = folder_of_images(tmp_path / ".cache" / "images")
+    (folder / "._red.png").write_bytes(b"notes of a file manager")
+    (folder / ".thumbs").mkdir()
+    Image.new("L", (8, 8)).save(folder / ".thumbs" / "small.png")
+    assert len(images.load(str(folder), size=8, channels=3)) == 3
+
+
 @pytest.mark.parametrize("name", ["grey.png", "grey.tiff", "turned.tiff", "big-endian.tiff"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_greys_of_16_bits_are_scaled_and_not_clipped(tmp_path, name, channels) -> None:
@@ -64,7 +86,7 @@ def test_a_grey_between_those_of_8_bits_goes_to_the_nearest(tmp_path) -> None:
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_images_whose_white_is_unknown_are_refused(tmp_path, mode) -> None:
     Image.new(mode, (8, 8), 1).save(tmp_path / "depth.tiff")
-    with pytest.raises(ValueError, match=f"8 or 16 bits .*, got .*depth.tiff of mode '{mode}'"):
+    with pytest.raises(ValueError, match=f"8 or 16 bits .*, got .*depth.tiff: it is of mode '{mode}'"):
         images.load(str(tmp_path), size=8, channels=1)
 
 

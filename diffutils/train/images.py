@@ -28,19 +28,25 @@ def load(data: str, *, size: int, channels: int) -> Tensor:
     """Return all images, (N, C, H, W) float32 in [-1, 1], held in memory.
 
     Args:
-        data: "digits8", "digits28", or the path of a folder, whose images are taken with those of all folders in it.
+        data: "digits8", "digits28", or the path of a folder, whose images are taken with those of all folders in it,
+            but for names that begin with a dot.
         size: images of a folder are cropped to their middle square and scaled to this side, in pixels.
         channels: 3 or 1, for images of a folder. What is transparent is shown on white.
 
     Raises:
         ValueError: if the folder does not exist, holds no image, or holds one that cannot be read or has 32 bits a pixel,
-            as integers or floats, which do not say what is white.
+            as integers or floats, which do not say what is white. Pillow reads no image beyond its limit of pixels.
     """
     if data in DIGITS:
         return DIGITS[data]()[0]
     folder = Path(data)
     require(folder.is_dir(), "data", data, f"{', '.join(map(repr, DIGITS))} or an existing folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in KINDS)
+    # Names with a dot in front are thumbnails and notes of file managers.
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in KINDS and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+    )
     require(len(paths) > 0, "data", data, f"a folder that holds images ({', '.join(KINDS)})")
     out = torch.empty(len(paths), channels, size, size)
     for place, path in zip(out, paths, strict=True):
@@ -52,12 +58,13 @@ def _read(path: Path, size: int, channels: int) -> Tensor:
     try:
         with Image.open(path) as image:
             if image.mode in ("I", "F"):
-                of_depth = "data must be a folder of images of 8 or 16 bits a channel"
-                raise ValueError(f"{of_depth}, got {path} of mode {image.mode!r}")
+                raise ValueError(f"it is of mode {image.mode!r}")
             opaque = _on_white(_in_8_bits(ImageOps.exif_transpose(image)))
             upright = opaque.convert("L" if channels == 1 else "RGB")
-    except OSError as error:
-        raise ValueError(f"data must be a folder of images that can be read, got {path}: {error}") from None
+    # Pillow raises each of these for damaged files: SyntaxError, say, for a broken chunk of a PNG.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        readable = "a folder of images that can be read, of 8 or 16 bits a channel"
+        raise ValueError(f"data must be {readable}, got {path}: {error}") from None
     square = ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(np.asarray(square, dtype=np.float32).copy())
     return pixels.reshape(size, size, channels).permute(2, 0, 1) / 127.5 - 1.0
