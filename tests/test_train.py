@@ -221,6 +221,23 @@ def test_samples_are_drawn_with_the_averaged_weights(whole) -> None:
     assert sheet.tobytes() == Image.open(whole / "samples" / "step-00000040.png").tobytes()
 
 
+def test_a_sheet_is_written_though_its_folder_was_removed(tmp_path, monkeypatch) -> None:
+    save = checkpoint.save
+
+    def saved(*arguments) -> None:
+        save(*arguments)
+        shutil.rmtree(tmp_path / "run" / "samples", ignore_errors=True)
+
+    monkeypatch.setattr(checkpoint, "save", saved)
+    assert main(words(tmp_path / "run", steps=10, checkpoint_every=5, sample_every=5)) == 0
+    assert [path.name for path in (tmp_path / "run" / "samples").iterdir()] == ["step-00000010.png"]
+
+
+def test_a_sheet_takes_no_more_steps_than_there_are(tmp_path) -> None:
+    assert main(["--out", str(tmp_path / "run"), "--timesteps", "3", "--width", "8", "--steps", "2", "--samples", "1"]) == 0
+    assert (tmp_path / "run" / "samples" / "step-00000002.png").exists()
+
+
 def test_a_run_that_is_done_does_nothing_more(whole, capsys) -> None:
     state = (whole / "checkpoint.pt").read_bytes()
     assert main(words(whole, "--resume")) == 0

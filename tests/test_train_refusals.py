@@ -152,6 +152,26 @@ def test_a_run_does_not_go_on_with_other_images(tmp_path, capsys) -> None:
     assert "data must be the images that the run began with" in capsys.readouterr().err
 
 
+def test_a_run_goes_on_with_its_images_in_another_place(tmp_path) -> None:
+    folder = folder_of_images(tmp_path / "images")
+    given = dict(size=8, steps=5, sample_every=5, channels=1)
+    assert main(words(tmp_path / "run", data=folder, **given)) == 0
+    moved = folder.rename(tmp_path / "moved")
+    assert main(words(tmp_path / "run", "--resume", data=moved, **given)) == 0
+    assert checkpoint.load_recipe(tmp_path / "run")["data"] == str(moved)
+
+
+@pytest.mark.parametrize("out", ["images", "images/run", "."])
+def test_a_run_whose_sheets_would_be_data_is_refused(tmp_path, capsys, monkeypatch, out) -> None:
+    monkeypatch.setattr(images, "_read", refuse_to_read)
+    folder = folder_of_images(tmp_path / "images")
+    data = folder.rename(tmp_path / "samples") if out == "." else folder
+    before = sorted(tmp_path.rglob("*"))
+    assert main(words(tmp_path / out, data=data, size=8)) == 2
+    assert f"out must be a folder outside data = '{data}'" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99])
 def test_a_checkpoint_that_was_cut_off_is_refused_and_kept(tmp_path, whole, capsys, kept) -> None:
     out = tmp_path / "run"
@@ -189,6 +209,9 @@ def test_a_foreign_checkpoint_is_refused(tmp_path, content) -> None:
     torch.save(content, tmp_path / "checkpoint.pt")
     with pytest.raises(CheckpointError, match="not one of this program: format must be 'diffutils.train 4'"):
         load_model(tmp_path)
+    Image.new("L", (8, 8)).save(tmp_path / "photo.png")
+    with pytest.raises(CheckpointError, match=r"photo.png cannot be read: .* \(not tensors and plain values alone\)"):
+        load_model(tmp_path / "photo.png")
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         load_model(tmp_path / "nothing.pt")
 
@@ -276,5 +299,5 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_training(tmp_path, c
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_checkpoint(tmp_path, whole, capsys) -> None:
     assert main(words(tmp_path / "run", lr=1e30)) == 1
-    assert "not finite at step" in capsys.readouterr().err
+    assert re.search("not finite at step .* begin a new one with another lr in another --out", capsys.readouterr().err)
     assert not (tmp_path / "run" / "checkpoint.pt").exists()

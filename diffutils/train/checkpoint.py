@@ -86,7 +86,9 @@ def load(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}") from None
     except (OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0][:200]
+        # torch's own words on what is not to be unpickled advise to unpickle it all the same.
+        said = "not tensors and plain values alone" if isinstance(error, pickle.UnpicklingError) else str(error)
+        reason = said.partition("\n")[0][:200]
         raise CheckpointError(f"the checkpoint {path} cannot be read: cut off, damaged or foreign ({reason})") from error
     found = state.get("format") if isinstance(state, dict) else type(state).__name__
     if found != FORMAT:

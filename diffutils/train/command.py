@@ -46,9 +46,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    made.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run, made if missing; other files in it stay")
-    made.add_argument("--resume", action="store_true", help="go on with the run in that folder, or begin it; needed where it holds one")
-    _add_fields(made.add_argument_group("what is trained (kept by --resume)"), Recipe)
+    made.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run, made if missing")
+    made.add_argument("--resume", action="store_true", help="go on with the run in that folder, or begin it")
+    _add_fields(made.add_argument_group("what is trained (kept by --resume, but for the place of the data)"), Recipe)
     _add_fields(made.add_argument_group("what is written, and when"), Outputs)
     return made
 
@@ -80,7 +80,6 @@ def main(arguments: list[str]) -> int:
     names = {field.name for field in dataclasses.fields(Recipe)}
     recipe_given = {name: value for name, value in given.items() if name in names}
     try:
-        outputs = Outputs(**{name: value for name, value in given.items() if name not in names})
         # A checkpoint is read, and every argument looked at, before anything is written or any process is waited for.
         path = out / checkpoint.NAME
         state = checkpoint.load(path) if resume and path.exists() else None
@@ -89,13 +88,17 @@ def main(arguments: list[str]) -> int:
         free = f"a folder without {', '.join(taken)}, or the folder of a run with --resume given"
         require(saved is not None or not taken, "out", str(out), free)
         recipe = Recipe(**recipe_given) if saved is None else _resumed(saved, recipe_given)
+        given.setdefault("sample_steps", min(Outputs.sample_steps, recipe.timesteps))
+        outputs = Outputs(**{name: value for name, value in given.items() if name not in names})
         session = Session(_accelerator(), out, recipe, outputs, state)
     except (ValueError, RuntimeError, OSError) as error:
         return _fail(error, 2)
     before = {number: signal.signal(number, session.stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         return session.run()
-    except (TrainingError, checkpoint.CheckpointError, OSError) as error:
+    except TrainingError as error:
+        return _fail(f"{error} A run keeps its lr: begin a new one with another lr in another --out.", 1)
+    except (checkpoint.CheckpointError, OSError) as error:
         return _fail(error, 1)
     finally:
         session.close()
@@ -103,7 +106,7 @@ def main(arguments: list[str]) -> int:
             signal.signal(number, handler)
 
 
-def _fail(error: Exception, code: int) -> int:
+def _fail(error: Exception | str, code: int) -> int:
     # Whichever process of a launch fails first says so: the launcher ends the others before they could.
     whose = f"process {os.environ['RANK']}: " if "RANK" in os.environ else ""
     print(f"{whose}error: {error}", file=sys.stderr)
@@ -111,14 +114,17 @@ def _fail(error: Exception, code: int) -> int:
 
 
 def _resumed(saved: dict[str, Any], given: dict[str, Any]) -> Recipe:
-    """Return the recipe of a run that goes on; refuse an option that says otherwise, and what is no recipe."""
+    """Return the recipe of a run that goes on; refuse an option that says otherwise, and what is no recipe.
+
+    The data may have moved: whether they are the images that the run began with is seen when they are read.
+    """
     fields = sorted(field.name for field in dataclasses.fields(Recipe))
     require(isinstance(saved, dict) and sorted(saved) == fields, "the run's recipe", saved, f"one with {', '.join(fields)}")
     for name, value in given.items():
-        if saved[name] != value:
+        if name != "data" and saved[name] != value:
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option} must be {saved[name]!r}, as the run began, or left out with --resume, got {value!r}")
-    return Recipe(**saved)
+    return Recipe(**{**saved, **given})
 
 
 def _accelerator() -> Any:

@@ -39,7 +39,7 @@ class Outputs:
     checkpoint_every: int = field(default=500, metadata={"help": "steps between two checkpoints"})
     sample_every: int = field(default=500, metadata={"help": "steps between two sheets of samples"})
     samples: int = field(default=64, metadata={"help": "images on a sheet"})
-    sample_steps: int = field(default=50, metadata={"help": "calls of the network for a sheet (DDIM)"})
+    sample_steps: int = field(default=50, metadata={"help": "calls of the network for a sheet (DDIM), up to timesteps"})
 
     def __post_init__(self) -> None:
         for name in ("log_every", "checkpoint_every", "sample_every", "samples", "sample_steps"):
@@ -72,8 +72,10 @@ class Session:
         self, accelerator: Accelerator, out: Path, recipe: Recipe, outputs: Outputs, state: dict[str, Any] | None
     ) -> None:
         self.out, self.recipe, self.outputs = out, recipe, outputs
-        self.writes = accelerator.is_main_process
+        self._sheets, self.writes = out / checkpoint.SAMPLES, accelerator.is_main_process
         check_int("sample_steps", outputs.sample_steps, 1, recipe.timesteps)
+        apart = recipe.data in images.DIGITS or not self._sheets.resolve().is_relative_to(Path(recipe.data).resolve())
+        require(apart, "out", str(out), f"a folder outside data = {recipe.data!r}: its sheets would be taken for images")
         share_of(recipe.batch, accelerator.num_processes)
         self._shape = recipe.image_shape()
         model = recipe.build(self._shape)
@@ -167,7 +169,8 @@ class Session:
         x = sampler.sample((self.outputs.samples, *self._shape), generator=generator, precision=self.recipe.precision)
         buffer = io.BytesIO()
         images.sheet(x.float().cpu()).save(buffer, format="png")
-        checkpoint.write_atomically(self.out / checkpoint.SAMPLES / f"step-{run.step:08d}.png", buffer.getvalue())
+        self._sheets.mkdir(exist_ok=True)  # someone may have tidied it away in a long run
+        checkpoint.write_atomically(self._sheets / f"step-{run.step:08d}.png", buffer.getvalue())
 
     def _prepare(self, step: int) -> None:
         """Take the folder, and make it fit for a run that has made ``step`` steps.
@@ -175,7 +178,7 @@ class Session:
         Nothing there is half written, and no row is of later steps. Where a file system has no locks, as some that are
         shared over a network, this raises ``OSError``, or a killed run's lock must be removed by hand.
         """
-        (self.out / checkpoint.SAMPLES).mkdir(parents=True, exist_ok=True)
+        self._sheets.mkdir(parents=True, exist_ok=True)
         kept, lock = self.out / checkpoint.NAME, self.out / checkpoint.LOCK
         self._lock = FileLock(lock, timeout=0)
         try:
