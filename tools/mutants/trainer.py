@@ -61,7 +61,7 @@ FAULTS = {
         ("sheets that become data", "Session.__init__", 'require(apart, "out"', 'require(True, "out"'),
         ("sheets need a folder that stays", "Session._draw", "self._sheets.mkdir(exist_ok=True)", "pass"),
         ("two processes in one folder", "Session._prepare", "self._lock.acquire()", "pass"),
-        ("a folder kept after the end", "Session.close", "self._lock.release()", "pass"),
+        ("a lock left behind", "Session.close", "(self.out / checkpoint.LOCK).unlink()", "pass"),
         ("a checkpoint that another has gone beyond let in", "Session._prepare", 'require(same, "out"', 'require(True, "out"'),
         ("a signal not heard", "Session.stop", "self.training.stop()", "pass"),
     ],
