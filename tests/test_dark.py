@@ -1,4 +1,4 @@
-"""A figure's dark twin: greys turn, colours and painted pictures stay."""
+"""A figure's dark twin: greys turn, colours and painted pictures stay, densities rise from the dark."""
 
 import io
 
@@ -69,11 +69,37 @@ def test_what_a_colour_map_paints_stays(fig):
 
 def test_the_ground_under_what_a_colour_map_paints_half_through_stays():
     figure, axes = plt.subplots(1, 3)
-    axes[0].contourf([[0.0, 1.0], [2.0, 3.0]], cmap="Blues", alpha=0.5)
-    axes[1].imshow([[0.0, 1.0]], cmap="Blues")
+    axes[0].contourf([[0.0, 1.0], [2.0, 3.0]], cmap="viridis", alpha=0.5)
+    axes[1].imshow([[0.0, 1.0]], cmap="viridis")
     axes[2].scatter([0.0], [0.0], color=figures.DATA, alpha=0.5)
     dark.darken(figure)
     assert [to_hex(ax.get_facecolor()) for ax in axes] == ["#ffffff", GROUND, GROUND]
+    plt.close(figure)
+
+
+def test_bars_without_edges_get_none_in_the_dark():
+    figure, axes = plt.subplots()
+    bars = axes.hist([0.1, 0.2, 0.9], color=figures.DATA, alpha=0.35)[2]
+    dark.darken(figure)
+    assert {bar.get_edgecolor()[3] for bar in bars} == {0}
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+def test_a_density_in_blues_rises_from_the_ground_in_the_dark(alpha):
+    figure, (left, right) = plt.subplots(1, 2)
+    image = left.imshow([[0.0, 0.25, 0.5, 0.75, 1.0]], cmap="Blues", alpha=alpha)
+    bands = right.contourf([[0.0, 1.0], [2.0, 3.0]], cmap="Blues", alpha=alpha)
+    figure.canvas.draw()
+    dark.darken(figure)
+    figure.canvas.draw()
+    assert to_hex(left.get_facecolor()) == to_hex(right.get_facecolor()) == GROUND
+    assert to_hex(image.to_rgba(0.0)) == GROUND
+    for colours in (image.to_rgba([0.0, 0.25, 0.5, 0.75, 1.0]), bands.get_facecolor()):
+        brightness = colours[:, :3].mean(1)
+        assert (np.diff(brightness) > 0).all() and brightness[-1] > 0.75
+        assert (colours[1:, 2] > colours[1:, 0] + 0.05).all(), "blue stays blue"
+    assert bands.get_facecolor()[0, 3] == alpha
     plt.close(figure)
 
 
