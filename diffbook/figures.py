@@ -19,6 +19,7 @@ import torch
 from IPython.display import Image, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 from torch import Tensor
 
 from diffbook.dark import building, picture
@@ -126,7 +127,12 @@ def panels(count: int, *, columns: int | None = None, width: float = 7.2) -> tup
 
 
 def image_grid(
-    images: Tensor, *, columns: int = 10, titles: Sequence[str] | None = None, width: float = 6.4
+    images: Tensor,
+    *,
+    columns: int = 10,
+    titles: Sequence[str] | None = None,
+    rows: Sequence[str] | None = None,
+    width: float = 6.4,
 ) -> Figure:
     """Return a figure of grey images.
 
@@ -134,6 +140,7 @@ def image_grid(
         images: (N, 1, H, W) with values in [-1, 1]; values outside are clipped for display.
         columns: images in a row.
         titles: one short text for each image, drawn above it.
+        rows: one short text for each row, drawn at its left; it may have two lines.
         width: of the figure, in inches.
     """
     check_data("images", images, min_ndim=4)
@@ -141,14 +148,21 @@ def image_grid(
     count = len(images)
     require(titles is None or len(titles) == count, "titles", titles, f"None or {count} texts, one for each image")
     columns = min(check_int("columns", columns, 1), count)
-    rows = math.ceil(count / columns)
-    height = width * rows / columns * (1.25 if titles else 1.0)
-    fig, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="none")
-    fig.subplots_adjust(left=0.005, right=0.995, bottom=0.005, top=0.9 if titles else 0.995, wspace=0.06, hspace=0.06)
+    count_rows = math.ceil(count / columns)
+    require(rows is None or len(rows) == count_rows, "rows", rows, f"None or {count_rows} texts, one for each row")
+    lines = [line for text in rows or () for line in text.split("\n")]
+    words = max((TextPath((0, 0), line, size=10).get_extents().width / 72 for line in lines), default=0)
+    left = (0.15 + words) / width if rows else 0.005
+    height = width * (1.0 - left) * count_rows / columns * (1.25 if titles else 1.0)
+    fig, axes = plt.subplots(count_rows, columns, figsize=(width, height), squeeze=False, layout="none")
+    fig.subplots_adjust(left=left, right=0.995, bottom=0.005, top=0.9 if titles else 0.995, wspace=0.06, hspace=0.06)
     for index, ax in enumerate(axes.flat):
         ax.axis("off")
         if index < count:
             ax.imshow(images[index, 0].detach().float().cpu().clamp(-1, 1).numpy(), cmap="gray", vmin=-1, vmax=1)
             if titles:
                 ax.set_title(titles[index], fontsize=9, pad=3)
+        if rows and index % columns == 0:
+            place = dict(xycoords="axes fraction", textcoords="offset points", ha="right", va="center")
+            ax.annotate(rows[index // columns], (0, 0.5), (-5, 0), fontsize=10, **place)
     return fig

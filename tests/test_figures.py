@@ -94,6 +94,19 @@ def test_image_grid_clips_to_the_range_of_images():
     plt.close(fig)
 
 
+def test_rows_of_an_image_grid_have_their_texts_at_the_left_inside_the_figure():
+    texts = ["a", "two\nlines", r"$\mathcal{N}(0, I)$"]
+    fig = figures.image_grid(torch.zeros(8, 1, 4, 4), columns=3, rows=texts)
+    fig.canvas.draw()
+    assert [ax.texts[0].get_text() for ax in fig.axes[::3]] == texts
+    for ax in fig.axes[::3]:
+        box = ax.texts[0].get_window_extent()
+        assert 0 < box.x0 and box.x1 < ax.get_window_extent().x0
+    with pytest.raises(ValueError, match="rows must be None or 3 texts"):
+        figures.image_grid(torch.zeros(8, 1, 4, 4), columns=3, rows=["a", "b"])
+    plt.close("all")
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [
