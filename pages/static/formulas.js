@@ -14,11 +14,14 @@
   function fit(equations) {
     const text = parseFloat(getComputedStyle(document.body).fontSize);
     equations.forEach((box) => { box.style.fontSize = ""; });
-    const sizes = equations.map((box) => {
-      const share = box.clientWidth / box.scrollWidth; // not a number in a closed fold
-      return share < 1 ? Math.max(parseFloat(getComputedStyle(box).fontSize) * share * 0.99, SMALLEST * text) : null;
-    });
-    equations.forEach((box, i) => { if (sizes[i]) box.style.fontSize = `${sizes[i]}px`; });
+    // Twice, for not all of an equation shrinks with its letters.
+    for (let pass = 0; pass < 2; pass++) {
+      const sizes = equations.map((box) => {
+        const share = box.clientWidth / box.scrollWidth; // not a number in a closed fold
+        return share < 1 ? Math.max(parseFloat(getComputedStyle(box).fontSize) * share * 0.99, SMALLEST * text) : null;
+      });
+      equations.forEach((box, i) => { if (sizes[i]) box.style.fontSize = `${sizes[i]}px`; });
+    }
   }
 
   async function setAndFit(formulas) {
