@@ -2,7 +2,7 @@
 // its box, as on a phone, is set in smaller letters, as long as they stay readable. One that is wider still scrolls in
 // its box. Two marks in the browser's timeline tell when the first formulas and when all of them stand.
 (() => {
-  const SMALLEST = 0.62; // of the letters of the text
+  const SMALLEST = 0.6; // of the letters of the text
   const found = (selector) => [...document.querySelectorAll(selector)];
 
   function isInView(element) {
