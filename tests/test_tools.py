@@ -128,6 +128,10 @@ def test_the_picture_of_the_landing_page_is_what_its_program_draws():
     drawn, kept = (Image.open(source) for source in (io.BytesIO(front_picture.draw()), front_picture.PICTURE))
     assert drawn.size == kept.size
     assert ImageStat.Stat(ImageChops.difference(drawn.convert("RGBA"), kept.convert("RGBA"))).mean[3] < 2
+    first, *between, last = front_picture.TIMES
+    times = f"$t = {first}$, {', '.join(map(str, between))} and {last}"
+    said = f"{front_picture.POINTS} points are shown at six times of the destruction, {times}"
+    assert said in " ".join((execution.ROOT / "index.md").read_text(encoding="utf-8").split())
 
 
 def test_only_what_is_printed_in_columns_keeps_its_lines():

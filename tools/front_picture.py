@@ -21,16 +21,16 @@ from diffutils.process import diffuse
 from diffutils.schedule import Schedule
 
 PICTURE = Path(__file__).resolve().parent.parent / "pages" / "images" / "front.webp"
-TIMES = (0, 40, 100, 200, 400, 1000)
+POINTS, TIMES = 900, (0, 40, 100, 200, 400, 1000)
 
 
 def draw() -> bytes:
     """Return the picture as lossless WebP on a transparent ground, for pages of either theme."""
-    x0, schedule = swiss_roll(900, seed=0), Schedule.linear(1000)
+    x0, schedule = swiss_roll(POINTS, seed=0), Schedule.linear(1000)
     noise = torch.randn(x0.shape, generator=make_generator(0))
     fig, axes = plt.subplots(1, len(TIMES), figsize=(9, 1.5), gridspec_kw={"wspace": 0.05})
     for ax, t in zip(axes, TIMES):
-        x_t = x0 if t == 0 else diffuse(schedule, x0, t, noise=noise)
+        x_t = diffuse(schedule, x0, t, noise=noise)
         left = float(schedule.alpha_bar[t]) ** 0.5
         colour = left * np.array(to_rgb(DATA)) + (1 - left) * np.array(to_rgb(NOISE))
         ax.scatter(*x_t.T, s=1.5, color=colour, linewidths=0)
